@@ -1,0 +1,1 @@
+"""The sites, and how Prefect reaches them."""

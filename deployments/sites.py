@@ -1,0 +1,105 @@
+"""Sites: where stages run, what they offer, and what may leave them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from tasks.artifacts import Record
+from tasks.config import read_toml, validated
+from tasks.errors import InputError
+
+EMBEDDED_FOLDER = Path(__file__).parent / "sites"
+
+
+class DaskCluster(Record):
+    """The Dask cluster that Layer 1 runs on."""
+
+    cluster: Literal["local"] | str = Field(
+        "local", description="local, or the class of a cluster, for example dask_jobqueue.SLURMCluster"
+    )
+    workers: int = Field(2, ge=1)
+    keywords: dict[str, Any] = Field(default_factory=dict, description="handed to the cluster class")
+
+
+class HorovodSlots(Record):
+    """How Layer 2 starts its ranks."""
+
+    launcher: Literal["local"] = "local"
+    slots: int = Field(2, ge=1, description="ranks that the site can run at once")
+    threads: int = Field(1, ge=1, description="CPU threads of each rank")
+
+
+class SshEndpoint(Record):
+    """An SSH account at the site, reached with a key and a known host key."""
+
+    host: str
+    port: int = Field(22, ge=1, le=65535)
+    user: str
+    key: Path
+    known_hosts: Path
+    root: str | None = Field(None, description="the site's root as this account sees it; default: the root itself")
+
+
+class Site(Record):
+    """One computing site.
+
+    Attributes
+    ----------
+    root
+        Folder of CamNet at the site; every artifact's path is relative to it.
+    policy
+        ``open``, or ``resident``: slides, patches and all that holds pixels may not leave; weights,
+        scores and reports may.
+    """
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")
+    root: Path
+    work_pool: str | None = None
+    policy: Literal["open", "resident"] = "open"
+    dask: DaskCluster = DaskCluster()
+    horovod: HorovodSlots | None = None
+    ssh: SshEndpoint | None = None
+
+
+def load_site(path: Path, *, workspace: Path) -> Site:
+    """Read one site file. A relative root is relative to `workspace`; keys may start with ``~`` or ``$NAME``.
+
+    Raises
+    ------
+    InputError
+        The file is missing or wrong.
+    """
+    site = validated(Site, read_toml(path), str(path))
+    update: dict[str, Any] = {"root": (workspace / _expanded(site.root)).resolve()}
+    if site.ssh:
+        files = {name: _expanded(getattr(site.ssh, name)) for name in ("key", "known_hosts")}
+        update["ssh"] = site.ssh.model_copy(update={name: path.resolve().parent / file for name, file in files.items()})
+    return site.model_copy(update=update)
+
+
+def load_sites(folder: Path | None, *, workspace: Path) -> dict[str, Site]:
+    """Read all site files of a folder (the two embedded sites when it is None), by name."""
+    folder = folder or EMBEDDED_FOLDER
+    sites = [load_site(path, workspace=workspace) for path in sorted(folder.glob("*.toml"))]
+    if not sites:
+        raise InputError("has no site files (*.toml)", subject=folder, remedy="write one a site, see the README")
+    names = [site.name for site in sites]
+    doubled = {name for name in names if names.count(name) > 1}
+    if doubled:
+        raise InputError(f"names {sorted(doubled)} twice", subject=folder, remedy="give each site its own name")
+    return {site.name: site for site in sites}
+
+
+def site_named(sites: dict[str, Site], name: str) -> Site:
+    """Return the site called `name`, or raise an `InputError` that lists the known ones."""
+    if name not in sites:
+        raise InputError(f"no site is called {name!r}", remedy=f"use one of {', '.join(sorted(sites))}")
+    return sites[name]
+
+
+def _expanded(path: Path) -> Path:
+    return Path(os.path.expandvars(path)).expanduser()

@@ -1,0 +1,1 @@
+"""The computation of CamNet: slides → patches → training → inference → explain → report."""

@@ -1,0 +1,90 @@
+"""What a stage hands to the next one: paths and digests, never live handles."""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePosixPath
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from tasks import atomic
+from tasks.digests import file_digest
+
+
+class Record(BaseModel):
+    """Base of all models that travel between steps: immutable, nothing unknown, JSON in and out."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def safe_relative_path(path: str) -> str:
+    """Return `path` if it names something below a root and nothing else; raise ValueError otherwise."""
+    parts = PurePosixPath(path).parts
+    if not path or path.startswith("/") or "\\" in path or ".." in parts or str(PurePosixPath(path)) != path:
+        raise ValueError(f"{path!r} is not a plain relative path with forward slashes")
+    if any(ord(character) < 32 or ord(character) == 127 for character in path):
+        raise ValueError(f"{path!r} has control characters")
+    if parts == (".",):
+        raise ValueError("the root itself is no file")
+    return path
+
+
+RelativePath = Annotated[str, AfterValidator(safe_relative_path)]
+
+
+class Artifact(Record):
+    """One finished file of a stage.
+
+    Attributes
+    ----------
+    path
+        Relative to the site's root, with forward slashes.
+    bytes
+        Size of the file.
+    digest
+        ``algorithm:hex`` of its content.
+    made_by
+        Stage and schema, for example ``camnet-patches/1``.
+    key
+        Content key: what it was made from and how (see `tasks.caching`).
+    """
+
+    path: RelativePath
+    bytes: int = Field(ge=0)
+    digest: str
+    made_by: str
+    key: str
+
+    def under(self, root: Path) -> Path:
+        """Where the file lies at the site with this root."""
+        return root / self.path
+
+
+def finish(root: Path, path: Path, *, made_by: str, key: str) -> Artifact:
+    """Describe the finished file `path` below `root` and leave the record beside it.
+
+    The record (``NAME.done.json``) is written last: if it is there, the file is complete.
+    """
+    artifact = Artifact(
+        path=path.relative_to(root).as_posix(),
+        bytes=path.stat().st_size,
+        digest=file_digest(path),
+        made_by=made_by,
+        key=key,
+    )
+    atomic.write_text(_record_path(path), artifact.model_dump_json(indent=1))
+    return artifact
+
+
+def find_finished(root: Path, path: Path, *, key: str) -> Artifact | None:
+    """Return the artifact at `path` if it was finished under the same content key, else None."""
+    try:
+        artifact = Artifact.model_validate_json(_record_path(path).read_bytes())
+        same = artifact.key == key and path.stat().st_size == artifact.bytes
+    except (FileNotFoundError, NotADirectoryError, ValidationError):
+        return None
+    return artifact if same and artifact.path == path.relative_to(root).as_posix() else None
+
+
+def _record_path(path: Path) -> Path:
+    return path.with_name(f"{path.name}.done.json")

@@ -1,0 +1,96 @@
+"""Files that are either complete under their final name or not there (standard library only)."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tasks.errors import InputError, PermanentFault
+
+_DISK_FAULTS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG}
+_ACCESS_FAULTS = {errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.ENOENT, errno.EISDIR}
+
+
+@contextmanager
+def atomic_path(final: Path) -> Iterator[Path]:
+    """Give a temporary path in the folder of `final`; rename it to `final` when the block ends well.
+
+    The file is flushed to disk before the rename and the folder after it, so that the final name
+    means complete, also after a power cut. When the block raises, the temporary file is removed and
+    whatever was under the final name is untouched.
+
+    Raises
+    ------
+    PermanentFault
+        The disk is full, read-only or failing.
+    InputError
+        The folder cannot be written by this user.
+    """
+    temporary = final.with_name(f".{final.name[:180]}.{os.getpid()}-{secrets.token_hex(4)}.part")
+    try:
+        with _named_faults(final):
+            final.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            fsync_file(temporary)
+            temporary.replace(final)
+            fsync_folder(final.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_bytes(final: Path, data: bytes) -> None:
+    """Write `data` to `final` atomically and durably (see `atomic_path`)."""
+    with atomic_path(final) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_text(final: Path, text: str) -> None:
+    """Write `text` as UTF-8 to `final` atomically and durably (see `atomic_path`)."""
+    write_bytes(final, text.encode())
+
+
+def fsync_file(path: Path) -> None:
+    """Flush the content of a file to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def fsync_folder(folder: Path) -> None:
+    """Flush the names in a folder to the disk."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _named_faults(final: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise disk_fault(error, final) from error
+
+
+def disk_fault(error: OSError, path: Path | str) -> Exception:
+    """Turn an operating system error on `path` into one that says what to do; others come back as they are."""
+    if error.errno in _DISK_FAULTS:
+        return PermanentFault(
+            f"cannot be written ({os.strerror(error.errno or 0)})",
+            subject=path,
+            remedy="free some space or quota there, then run the same command again; finished work is kept",
+        )
+    if error.errno in _ACCESS_FAULTS:
+        return InputError(
+            f"cannot be written ({os.strerror(error.errno or 0)})",
+            subject=path,
+            remedy="check that the folder exists and belongs to you, or name another one",
+        )
+    return error

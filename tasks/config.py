@@ -1,0 +1,194 @@
+"""The run configuration: TOML in, frozen models out, JSON Schema for editors."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+
+from tasks.artifacts import Record
+from tasks.errors import InputError
+
+M = TypeVar("M", bound="Record")
+Split = Literal["train", "validation", "test"]
+
+
+class CohortConfig(Record):
+    """Which slides, and how they are divided. Splits are by patient, never by slide or patch."""
+
+    slides: Path = Field(description="Folder with the slides (searched recursively) or one slide")
+    annotations: Path | None = Field(None, description="Folder with the XML annotations; default: beside the slides")
+    stages: Path | None = Field(None, description="CAMELYON17 stage table (CSV); default: found below the slides")
+    mpp: float | None = Field(None, gt=0.05, lt=20, description="µm per pixel for slides that do not state it")
+    validation_fraction: float = Field(0.2, ge=0, lt=1, description="share of the patients")
+    test_fraction: float = Field(0.25, ge=0, lt=1, description="share of the patients")
+
+    @model_validator(mode="after")
+    def _leave_some_for_training(self) -> CohortConfig:
+        if self.validation_fraction + self.test_fraction >= 1:
+            raise ValueError("validation_fraction + test_fraction must leave patients for training (below 1)")
+        return self
+
+
+class TissueConfig(Record):
+    """Tissue mask: Otsu on a low level (paper section 3.5)."""
+
+    mask_mpp: float = Field(8.0, gt=0, description="µm per pixel of the masks, at most; the nearest level is used")
+    min_region_um: float = Field(60.0, ge=0, description="tissue regions narrower than this are dropped")
+    fallback_gray: int = Field(196, ge=1, le=255, description="threshold when Otsu finds none (above 229)")
+
+
+class PreprocessConfig(Record):
+    """Layer 1: which patches are cut from a slide."""
+
+    patch_px: int = Field(224, ge=16, le=1024)
+    level: int = Field(0, ge=0, le=12, description="pyramid level that the patches are read from")
+    tumour_patches: int = Field(500, ge=0, description="random patches a slide, tumour class")
+    normal_patches: int = Field(500, ge=0, description="random patches a slide, normal class")
+    grid_stride_px: int = Field(224, ge=8, description="dense sampling for inference: step in pixels of the level")
+    grid_splits: tuple[Split, ...] = Field(("test",), description="splits whose slides also get a dense grid")
+    min_tissue_fraction: float = Field(0.6, ge=0, le=1)
+    min_tumour_fraction: float = Field(0.6, ge=0, le=1)
+    grid_min_tissue_fraction: float = Field(0.25, ge=0, le=1)
+    white_level: int = Field(200, ge=1, le=255, description="gray above this counts as white")
+    max_white_fraction: float = Field(0.7, ge=0, le=1)
+    max_black_fraction: float = Field(0.05, ge=0, le=1)
+    tissue: TissueConfig = TissueConfig()
+
+
+class TransferConfig(Record):
+    """How shards travel between sites."""
+
+    protocol: Literal["auto", "local", "sftp"] = "auto"
+    streams: int = Field(2, ge=1, le=32, description="parallel connections")
+    chunk_bytes: int = Field(8 << 20, ge=64 << 10, le=1 << 30)
+    attempts: int = Field(4, ge=1, le=100, description="tries a file while the fault is retryable")
+    stall_s: float = Field(60.0, gt=0, description="no progress for this long breaks the connection")
+
+
+class TrainConfig(Record):
+    """Layer 2: network and training."""
+
+    architecture: str = Field("ResNet50", description="a name from `camnet train --list`")
+    weights: Path | None = Field(None, description=".weights.h5 of the backbone; none: random initialisation")
+    weights_digest: str | None = Field(None, description="sha256:… that the weights file must have")
+    epochs: int = Field(10, ge=1, le=10_000)
+    batch_size: int = Field(32, ge=1, le=4096, description="patches a rank and step")
+    learning_rate: float = Field(1e-3, gt=0, description="for one rank; multiplied by the number of ranks")
+    momentum: float = Field(0.9, ge=0, lt=1)
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    warmup_epochs: int = Field(0, ge=0)
+    augment: bool = Field(True, description="flips, right-angle turns, small changes of colour")
+    ranks: int | None = Field(None, ge=1, description="Horovod ranks; default: the site's slots")
+    controller: Literal["gloo", "mpi"] = "gloo"
+    silence_s: float = Field(900.0, gt=0, description="a training that says nothing for this long is ended")
+
+
+class InferConfig(Record):
+    """Layer 3: scores and heatmaps."""
+
+    batch_size: int = Field(64, ge=1, le=4096)
+    slide_quantile: float = Field(0.99, gt=0, le=1, description="slide score: this quantile of the patch scores")
+
+
+class ExplainConfig(Record):
+    """Layer 3: Grad-CAM panels."""
+
+    top_patches: int = Field(4, ge=0, le=64, description="highest scored patches a slide")
+    layer: str | None = Field(None, description="convolutional layer; default: the architecture's last")
+
+
+class Stages(Record):
+    """Which site runs which stage (names of site files)."""
+
+    preprocess: str = "site-a"
+    train: str = "site-b"
+    infer: str = "site-b"
+    explain: str = "site-b"
+
+
+class RunConfig(Record):
+    """Everything that a run depends on."""
+
+    name: str = Field("run", pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")
+    seed: int = Field(0, ge=0, le=2**31 - 1)
+    cohort: CohortConfig
+    sites: Path | None = Field(None, description="folder with site files; default: the two embedded sites")
+    stages: Stages = Stages()
+    preprocess: PreprocessConfig = PreprocessConfig()
+    transfer: TransferConfig = TransferConfig()
+    train: TrainConfig = TrainConfig()
+    infer: InferConfig = InferConfig()
+    explain: ExplainConfig = ExplainConfig()
+
+
+def load_config(path: Path) -> RunConfig:
+    """Read a run configuration; relative paths in it are relative to its folder.
+
+    Raises
+    ------
+    InputError
+        The file is missing, no TOML, or a value or key is wrong; every problem is listed.
+    """
+    return parse_config(read_toml(path), folder=path.resolve().parent, source=str(path))
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file; an `InputError` names what is wrong with it."""
+    try:
+        return tomllib.loads(path.read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot be read ({error})", subject=path, remedy="check the path") from error
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"is not TOML: {error}", subject=path, remedy="mend that line") from error
+
+
+def parse_config(data: dict[str, Any], *, folder: Path, source: str) -> RunConfig:
+    """Validate `data` as a run configuration and resolve its relative paths against `folder`."""
+    config = validated(RunConfig, data, source)
+    cohort = config.cohort.model_copy(
+        update={
+            "slides": folder / config.cohort.slides,
+            "annotations": config.cohort.annotations and folder / config.cohort.annotations,
+            "stages": config.cohort.stages and folder / config.cohort.stages,
+        }
+    )
+    train = config.train.model_copy(update={"weights": config.train.weights and folder / config.train.weights})
+    sites = config.sites and folder / config.sites
+    return config.model_copy(update={"cohort": cohort, "train": train, "sites": sites})
+
+
+def validated(model: type[M], data: dict[str, Any], source: str) -> M:
+    """Validate `data` as `model`; the `InputError` lists each wrong key with the nearest known name."""
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        problems = [_problem(model, detail) for detail in error.errors()]
+        raise InputError(
+            "has " + "; ".join(problems),
+            subject=source,
+            remedy="correct these entries (`camnet schema` prints all of them with units and ranges)",
+        ) from error
+
+
+def _problem(model: type[Record], detail: ErrorDetails) -> str:
+    where = ".".join(str(part) for part in detail["loc"]) or "the whole file"
+    if detail["type"] != "extra_forbidden":
+        return f"{where} = {detail.get('input')!r}: {detail['msg']}"
+    known = _keys_at(model, detail["loc"][:-1])
+    near = difflib.get_close_matches(str(detail["loc"][-1]), known, n=1)
+    hint = f" (did you mean {near[0]!r}?)" if near else f" (known: {', '.join(known)})"
+    return f"unknown key {where!r}{hint}"
+
+
+def _keys_at(model: type[Record], location: tuple[Any, ...]) -> list[str]:
+    for part in location:
+        annotation = model.model_fields[str(part)].annotation if str(part) in model.model_fields else None
+        if not (isinstance(annotation, type) and issubclass(annotation, Record)):
+            return []
+        model = annotation
+    return sorted(model.model_fields)
