@@ -1,0 +1,1 @@
+"""Sentences made of tasks: one flow a file."""

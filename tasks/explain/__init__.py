@@ -1,0 +1,1 @@
+"""Layer 3: what a model looked at."""

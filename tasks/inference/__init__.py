@@ -1,0 +1,1 @@
+"""Layer 3: scores, heatmaps and their evaluation."""

@@ -1,0 +1,1 @@
+"""Patches: where they are sampled and how they are stored."""

@@ -1,0 +1,1 @@
+"""Slides and their cohort: files, names, annotations, tissue."""

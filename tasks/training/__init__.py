@@ -1,0 +1,1 @@
+"""Layer 2: distributed training of patch classifiers."""

@@ -1,0 +1,1 @@
+"""Moving verified bytes between sites. Knows no pathology."""
