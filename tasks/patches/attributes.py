@@ -1,0 +1,78 @@
+"""What a shard says of itself (root attributes of the HDF5 file)."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Literal
+
+from pydantic import Field
+
+from tasks.artifacts import Record
+
+SCHEMA: Literal["camnet-patches/1"] = "camnet-patches/1"
+
+
+class ShardAttributes(Record):
+    """Where the patches of one shard come from and how they were made.
+
+    Attributes
+    ----------
+    level, level_downsample
+        Pyramid level that the pixels were read from, and level-0 pixels per pixel of that level.
+    mpp
+        µm per pixel of the patches (at `level`).
+    patch_px, stride_px
+        In pixels of `level`; a stride of 0 means random positions.
+    slide_width_px, slide_height_px
+        Size of the slide at level 0.
+    truth
+        What is known of the slide: ``tumour`` (annotated), ``negative`` or ``unknown``.
+    configuration
+        The configuration that the shard depends on, as JSON.
+    """
+
+    format: Literal["camnet-patches/1"] = SCHEMA
+    slide: str
+    slide_digest: str
+    patient: str
+    node: int | None = None
+    centre: int | None = None
+    split: Literal["train", "validation", "test"]
+    truth: Literal["tumour", "negative", "unknown"]
+    level: int = Field(ge=0)
+    level_downsample: float = Field(ge=1)
+    mpp: float = Field(gt=0)
+    patch_px: int = Field(ge=1, le=4096)
+    stride_px: int = Field(ge=0)
+    slide_width_px: int = Field(ge=1)
+    slide_height_px: int = Field(ge=1)
+    sampling: Literal["random", "grid"]
+    seed: int = Field(ge=0)
+    encoding: Literal["raw"] = "raw"
+    colour_order: Literal["RGB"] = "RGB"
+    configuration: str
+    code_version: str = Field(default_factory=lambda: code_version())
+
+    @property
+    def patch_level0_px(self) -> float:
+        """Side of a patch in level-0 pixels."""
+        return self.patch_px * self.level_downsample
+
+    def to_hdf5(self) -> dict[str, Any]:
+        """Attributes as HDF5 holds them: what is not known is left out; `format` is stored as ``schema``."""
+        values = self.model_dump(exclude_none=True)
+        return {"schema": values.pop("format"), **values}
+
+    @classmethod
+    def from_hdf5(cls, values: dict[str, Any]) -> ShardAttributes:
+        """Inverse of `to_hdf5`; raises pydantic's ``ValidationError`` for anything unexpected."""
+        plain = {name: value.item() if hasattr(value, "item") else value for name, value in values.items()}
+        return cls.model_validate({"format": plain.pop("schema", None), **plain})
+
+
+def code_version() -> str:
+    """Version of the installed CamNet (``source`` when it runs from a tree that is not installed)."""
+    try:
+        return version("camnet")
+    except PackageNotFoundError:
+        return "source"
