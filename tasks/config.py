@@ -103,12 +103,10 @@ class ExplainConfig(Record):
 
 
 class Stages(Record):
-    """Which site runs which stage (names of site files)."""
+    """Which site runs which stage (names of site files). Inference and explanations run where the model is."""
 
     preprocess: str = "site-a"
     train: str = "site-b"
-    infer: str = "site-b"
-    explain: str = "site-b"
 
 
 class RunConfig(Record):

@@ -1,0 +1,93 @@
+"""The folder of a trained model: weights, card, log and curves; complete or absent.
+
+=====================  =============================================================================
+``model.weights.h5``   weights only (Keras 3 wants this suffix); the architecture comes from code
+``card.json``          `tasks.training.card.ModelCard`
+``log.jsonl``          what happened, one JSON object a line
+``curves.png``         loss and AUC by epoch
+=====================  =============================================================================
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import keras
+
+from tasks import atomic
+from tasks.digests import file_digest
+from tasks.errors import InputError, IntegrityError
+from tasks.training.backbone_weights import weight_shapes
+from tasks.training.card import ModelCard, read_card
+from tasks.training.models import build
+
+WEIGHTS_NAME = "model.weights.h5"
+CARD_NAME = "card.json"
+LOG_NAME = "log.jsonl"
+CURVES_NAME = "curves.png"
+
+
+def read_model(folder: Path) -> tuple[keras.Model, ModelCard]:
+    """Read a trained model. Nothing is unpickled: the network is built from code, the file gives numbers only.
+
+    Parameters
+    ----------
+    folder
+        A finished training.
+
+    Returns
+    -------
+    tuple
+        The network (see `tasks.training.models.build` for its input and output) and its card.
+
+    Raises
+    ------
+    InputError
+        The folder does not exist, or its architecture is unknown to this version.
+    IntegrityError
+        The card is damaged, or the weights are not those that it names.
+    """
+    if not folder.is_dir():
+        raise InputError("is no model folder", subject=folder, remedy="name the folder that the training wrote")
+    card = read_card(folder / CARD_NAME)
+    weights = folder / WEIGHTS_NAME
+    if not weights.is_file() or file_digest(weights) != card.weights_digest:
+        raise IntegrityError(
+            f"is missing or has not the digest {card.weights_digest} that the card names",
+            subject=weights,
+            remedy="copy the model folder again or train anew",
+        )
+    model = build(card.architecture, card.patch_px)
+    load_weights(model, weights)
+    return model, card
+
+
+def load_weights(model: keras.Model, weights: Path) -> None:
+    """Load a weights file into the network that it was written from.
+
+    Raises
+    ------
+    IntegrityError
+        It is not a weights file of this network.
+    """
+    fits = sorted(weight_shapes(weights)) == sorted(tuple(weight.shape) for weight in model.weights)
+    if not fits:
+        raise IntegrityError(f"does not hold the weights of {model.name}", subject=weights, remedy="train anew")
+    model.load_weights(weights)
+
+
+def publish(complete: Path, final: Path) -> None:
+    """Give the complete folder `complete` its final name; both must be on the same file system.
+
+    A model that is already there is replaced; at no time is there a half of one under the final name.
+    """
+    for file in sorted(complete.iterdir()):
+        atomic.fsync_file(file)
+    atomic.fsync_folder(complete)
+    old = complete.with_name(f"{complete.name}.replaced")
+    if final.exists():
+        final.rename(old)
+    complete.rename(final)
+    atomic.fsync_folder(final.parent)
+    shutil.rmtree(old, ignore_errors=True)
