@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from tasks import atomic
 from tasks.digests import file_digest
 
 
@@ -60,31 +60,20 @@ class Artifact(Record):
         return root / self.path
 
 
-def finish(root: Path, path: Path, *, made_by: str, key: str) -> Artifact:
-    """Describe the finished file `path` below `root` and leave the record beside it.
-
-    The record (``NAME.done.json``) is written last: if it is there, the file is complete.
-    """
-    artifact = Artifact(
+def describe(root: Path, path: Path, *, made_by: str, key: str) -> Artifact:
+    """Describe the finished file `path` below `root`; reads the file once for its digest."""
+    return Artifact(
         path=path.relative_to(root).as_posix(),
         bytes=path.stat().st_size,
         digest=file_digest(path),
         made_by=made_by,
         key=key,
     )
-    atomic.write_text(_record_path(path), artifact.model_dump_json(indent=1))
-    return artifact
 
 
-def find_finished(root: Path, path: Path, *, key: str) -> Artifact | None:
-    """Return the artifact at `path` if it was finished under the same content key, else None."""
+def all_present(root: Path, artifacts: Iterable[Artifact]) -> bool:
+    """Tell whether all files are there with their sizes (their digests are checked where they are read)."""
     try:
-        artifact = Artifact.model_validate_json(_record_path(path).read_bytes())
-        same = artifact.key == key and path.stat().st_size == artifact.bytes
-    except (FileNotFoundError, NotADirectoryError, ValidationError):
-        return None
-    return artifact if same and artifact.path == path.relative_to(root).as_posix() else None
-
-
-def _record_path(path: Path) -> Path:
-    return path.with_name(f"{path.name}.done.json")
+        return all(artifact.under(root).stat().st_size == artifact.bytes for artifact in artifacts)
+    except (FileNotFoundError, NotADirectoryError):
+        return False

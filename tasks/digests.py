@@ -45,16 +45,23 @@ class DigestIndex:
 
     def digest(self, path: Path) -> str:
         """Digest of `path` as ``sha256:<hex>``, computed only when the file has changed."""
+        known = self.known(path)
+        if known is not None:
+            return known
         stamp = _stamp(path)
-        entry = self._folder / f"{bytes_digest(os.fsencode(path.resolve())).split(':')[1][:32]}.json"
-        known = _read_entry(entry)
-        if known.get("stamp") == stamp:
-            return str(known["digest"])
         digest = file_digest(path)
         if _stamp(path) == stamp:
             record = {"path": str(path.resolve()), "stamp": stamp, "digest": digest}
-            atomic.write_text(entry, json.dumps(record))
+            atomic.write_text(self._entry(path), json.dumps(record))
         return digest
+
+    def known(self, path: Path) -> str | None:
+        """Digest of `path` if it was computed before and the file has not changed, else None."""
+        entry = _read_entry(self._entry(path))
+        return str(entry["digest"]) if entry.get("stamp") == _stamp(path) else None
+
+    def _entry(self, path: Path) -> Path:
+        return self._folder / f"{bytes_digest(os.fsencode(path.resolve())).split(':')[1][:32]}.json"
 
 
 def _stamp(path: Path) -> list[int]:

@@ -33,6 +33,11 @@ class Extraction:
         """Number of patches in the shard."""
         return self.kept.total()
 
+    @classmethod
+    def empty(cls) -> Extraction:
+        """Nothing was asked for."""
+        return cls(Counter(), Counter())
+
 
 def extract_patches(
     reader: SlideReader, selection: Selection, attributes: ShardAttributes, config: PreprocessConfig, path: Path

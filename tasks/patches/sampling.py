@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tasks.config import PreprocessConfig
 from tasks.patches.candidates import NORMAL, TUMOUR, UNKNOWN, Candidates, Selection, label_of
-from tasks.slides.tissue import IntegralMask
+from tasks.slides.tissue import box_fraction
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,15 +21,15 @@ class SlideMasks:
     Attributes
     ----------
     tissue, tumour
-        Integral images of 0/1 masks of the same shape.
+        0/1 masks of the same shape, uint8.
     downsample_x, downsample_y
         Level-0 pixels per mask pixel.
     width_level0_px, height_level0_px
         Size of the slide.
     """
 
-    tissue: IntegralMask
-    tumour: IntegralMask
+    tissue: NDArray[np.uint8]
+    tumour: NDArray[np.uint8]
     downsample_x: float
     downsample_y: float
     width_level0_px: int
@@ -52,7 +52,7 @@ def sample_random(
     ones from negative slides; a slide of which nothing is known gives patches without a label.
     """
     random = np.random.default_rng(seed)
-    rows, columns = np.nonzero(masks.tissue.mask)
+    rows, columns = np.nonzero(masks.tissue)
     order = random.permutation(len(rows))
     inside = random.random((2, len(rows)))
     x = np.floor((columns[order] + inside[0]) * masks.downsample_x - patch_level0_px / 2).astype(np.int64)
@@ -122,9 +122,9 @@ def _select(
         patch_level0_px / masks.downsample_x,
         patch_level0_px / masks.downsample_y,
     )
-    tissue = masks.tissue.box_fraction(*boxes)
+    tissue = box_fraction(masks.tissue, *boxes).astype(np.float32)
     enough = tissue >= min_tissue_fraction
-    tumour = masks.tumour.box_fraction(*boxes)
+    tumour = box_fraction(masks.tumour, *boxes).astype(np.float32)
     label = label_of(tumour, truth, exhaustive=exhaustive, min_tumour_fraction=config.min_tumour_fraction)
     rejected = Counter({"over the slide's edge": int((~inside).sum()), "too little tissue": int((~enough).sum())})
     return Selection(Candidates(x, y, tissue, tumour, label).take(enough), {}, +rejected)

@@ -1,0 +1,170 @@
+"""Layer 1 as a flow: slides to shards, one task a slide, on the Dask cluster of the site."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from prefect import flow
+from prefect.artifacts import create_table_artifact
+from prefect.futures import PrefectFuture
+from prefect_dask import DaskTaskRunner
+
+from deployments.sites import DaskCluster, Site
+from flows.context import RunContext
+from tasks.artifacts import Artifact, Record, describe
+from tasks.caching import content_key
+from tasks.errors import InputError, PermanentFault
+from tasks.patches.outcome import SlideOutcome
+from tasks.patches.preprocess import failed_outcome, find_outcome
+from tasks.patches.slide_job import SlideJob
+from tasks.patches.task import preprocess_slide_task
+from tasks.slides.cohort import find_slides
+from tasks.slides.split import assign_splits
+from transfer.manifest import SCHEMA, Kind, manifest_of, write_manifest
+
+MANIFEST_NAME = "manifest.json"
+
+
+class PreprocessResult(Record):
+    """What Layer 1 made. `manifest` names all files that were finished, also when some slides failed."""
+
+    manifest: Artifact
+    outcomes: tuple[SlideOutcome, ...]
+    seconds: float
+
+    @property
+    def reused(self) -> bool:
+        """All slides were found finished."""
+        return all(outcome.reused for outcome in self.outcomes)
+
+
+@flow(name="preprocess", persist_result=True)
+def preprocess(context: RunContext) -> PreprocessResult:
+    """Find the slides of the cohort, cut their patches, write the manifest of the shards.
+
+    Raises
+    ------
+    InputError
+        There are no slides, or not one of them could be finished.
+    """
+    started = time.monotonic()
+    jobs = slide_jobs(context)
+    finished = {job.record.name: found for job in jobs if (found := _finished(job)) is not None}
+    pending = [job for job in jobs if job.record.name not in finished]
+    if pending:
+        runner = dask_task_runner(context.source.dask, most_workers=len(pending))
+        made = preprocess_slides.with_options(task_runner=runner)(pending)
+        finished |= {outcome.slide: outcome for outcome in made}
+    outcomes = tuple(finished[job.record.name] for job in jobs)
+    create_table_artifact(_table(outcomes), key="slides", description="Slides after preprocessing")
+    if not any(outcome.state == "done" for outcome in outcomes):
+        first = next((outcome for outcome in outcomes if outcome.state == "failed"), outcomes[0])
+        raise InputError(
+            f"none of the {len(outcomes)} slides could be used; {first.slide}: {first.reason}",
+            subject=context.config.cohort.slides,
+            remedy=first.remedy,
+        )
+    manifest = _write_manifest(context, outcomes)
+    return PreprocessResult(manifest=manifest, outcomes=outcomes, seconds=time.monotonic() - started)
+
+
+def slide_jobs(context: RunContext) -> list[SlideJob]:
+    """List the slides of the cohort with their splits, in the order of their names."""
+    config = context.config
+    records = find_slides(config.cohort)
+    splits = assign_splits(records, config.cohort.validation_fraction, config.cohort.test_fraction, config.seed)
+    return [
+        SlideJob(
+            record=record,
+            split=splits[record.name],
+            config=config.preprocess,
+            seed=config.seed,
+            mpp=config.cohort.mpp,
+            root=context.source.root,
+            folder=patches_folder(context, context.source),
+        )
+        for record in records
+    ]
+
+
+def patches_folder(context: RunContext, site: Site) -> Path:
+    """Folder of the shards and their manifest at a site."""
+    return context.folder_at(site) / "patches"
+
+
+@flow(name="preprocess-slides")
+def preprocess_slides(jobs: list[SlideJob]) -> list[SlideOutcome]:
+    """Run one task a slide; a task that cannot run at all is a failed slide, not a failed flow."""
+    futures = [preprocess_slide_task.submit(job) for job in jobs]
+    return [_outcome(job, future) for job, future in zip(jobs, futures, strict=True)]
+
+
+def dask_task_runner(cluster: DaskCluster, most_workers: int) -> DaskTaskRunner:
+    """Make the task runner of a site: a cluster on this machine, or any dask-jobqueue class with its keywords."""
+    if cluster.cluster != "local":
+        return DaskTaskRunner(
+            cluster_class=cluster.cluster,
+            cluster_kwargs=cluster.keywords,
+            adapt_kwargs={"minimum_jobs": 1, "maximum_jobs": min(cluster.workers, most_workers)},
+        )
+    keywords: dict[str, Any] = {
+        "n_workers": min(cluster.workers, most_workers),
+        "threads_per_worker": 1,
+        # A dashboard on its usual port would collide with that of another run on the same machine.
+        "dashboard_address": "127.0.0.1:0",
+        **cluster.keywords,
+    }
+    return DaskTaskRunner(cluster_class="distributed.LocalCluster", cluster_kwargs=keywords)
+
+
+def _finished(job: SlideJob) -> SlideOutcome | None:
+    """Look for finished work without reading the slide, so that no cluster is started for nothing."""
+    try:
+        key = job.known_key()
+    except OSError:
+        return None
+    return None if key is None else find_outcome(job, key)
+
+
+def _outcome(job: SlideJob, future: PrefectFuture[SlideOutcome]) -> SlideOutcome:
+    try:
+        return future.result()
+    except Exception as error:  # the other slides go on, whatever it was; the report names it
+        return failed_outcome(
+            job,
+            PermanentFault(
+                f"its task ended with {type(error).__name__}: {error}",
+                remedy="see the log of the task in the Prefect UI, then run again: finished slides are kept",
+            ),
+        )
+
+
+def _write_manifest(context: RunContext, outcomes: tuple[SlideOutcome, ...]) -> Artifact:
+    root, folder = context.source.root, patches_folder(context, context.source)
+    files: list[tuple[str, Kind, int | None, str | None]] = [
+        (file.artifact.under(root).relative_to(folder).as_posix(), file.kind, file.rows, file.artifact.digest)
+        for outcome in outcomes
+        for file in outcome.files
+    ]
+    manifest = manifest_of(folder, files, run=context.config.name, site=context.source.name)
+    write_manifest(folder / MANIFEST_NAME, manifest)
+    key = content_key(SCHEMA, inputs=[manifest.digest], config=None, code=[])
+    return describe(root, folder / MANIFEST_NAME, made_by=SCHEMA, key=key)
+
+
+def _table(outcomes: tuple[SlideOutcome, ...]) -> list[dict[str, Any]]:
+    return [
+        {
+            "slide": outcome.slide,
+            "split": outcome.split,
+            "state": outcome.state + (" (found finished)" if outcome.reused else ""),
+            "tumour": outcome.tumour_patches,
+            "normal": outcome.normal_patches,
+            "grid": outcome.grid_patches,
+            "seconds": round(outcome.seconds, 1),
+            "reason": outcome.reason,
+        }
+        for outcome in outcomes
+    ]

@@ -1,0 +1,135 @@
+"""Moves what a manifest names from one site to another, measured and verified."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from prefect import flow
+from prefect.artifacts import create_table_artifact
+from transfer.ledger import Ledger
+from transfer.summary import LinkSummary, summarise
+from transfer.task import move_batch
+
+from deployments.sites import Site, site_named
+from flows.context import RunContext
+from tasks import atomic
+from tasks.artifacts import Artifact, Record
+from tasks.errors import IntegrityError, PermanentFault, PolicyRefusal, RetryableFault
+from transfer.manifest import Entry, read_manifest
+from transfer.model import Batch, Endpoint, Outcome, SshAccount, TransferOptions
+
+_FAULTS = {
+    "retryable": RetryableFault,
+    "permanent": PermanentFault,
+    "integrity": IntegrityError,
+    "policy": PolicyRefusal,
+}
+
+
+class StageResult(Record):
+    """What was moved. `reused`: the same manifest had been moved to that site before."""
+
+    manifest: Artifact
+    destination: str
+    files: int
+    bytes: int
+    links: tuple[LinkSummary, ...]
+    seconds: float
+    reused: bool
+
+
+@flow(name="stage", persist_result=True)
+def stage(context: RunContext, manifest: Artifact, destination: str, again: bool = False) -> StageResult:
+    """Move the files of `manifest` (a path at the source site) to the same place below the destination's root.
+
+    The manifest itself travels last: if it is there, all that it names is complete and verified.
+
+    Parameters
+    ----------
+    again
+        Look at every file at the destination also when this manifest was moved there before.
+
+    Raises
+    ------
+    RetryableFault, PermanentFault, IntegrityError, PolicyRefusal
+        The worst fault of the files that did not arrive; those that did are kept.
+    """
+    started = time.monotonic()
+    source, target = context.source, site_named(context.sites, destination)
+    folder = manifest.under(source.root).parent
+    named = read_manifest(manifest.under(source.root))
+    ledger = Ledger(context.folder_at(source) / "ledger.jsonl")
+    record = context.folder_at(source) / "transfers" / f"{target.name}.{named.digest.split(':')[1][:32]}.json"
+    before = len(ledger.attempts())
+    reused = (record.is_file() and not again) or source.name == target.name
+    if not reused:
+        batch = Batch(
+            run=context.config.name,
+            source=local_endpoint(source),
+            destination=endpoint(target),
+            entries=named.entries,
+            source_folder=folder.relative_to(source.root).as_posix(),
+            destination_folder=folder.relative_to(source.root).as_posix(),
+        )
+        _move(context, batch, ledger)
+        _move(context, batch.model_copy(update={"entries": (_manifest_entry(folder, manifest),)}), ledger)
+        atomic.write_text(record, json.dumps({"manifest": named.digest, "destination": target.name}))
+    links = summarise(ledger.attempts()[before:] if not reused else ledger.attempts())
+    create_table_artifact(transfer_table(links), key="transfers", description="Mb/s: 10^6 bits per wire second")
+    return StageResult(
+        manifest=manifest,
+        destination=destination,
+        files=len(named.entries),
+        bytes=named.total_bytes,
+        links=tuple(links),
+        seconds=time.monotonic() - started,
+        reused=reused,
+    )
+
+
+def local_endpoint(site: Site) -> Endpoint:
+    """Give a site as it is seen from itself."""
+    return Endpoint(site=site.name, root=str(site.root), policy=site.policy)
+
+
+def endpoint(site: Site) -> Endpoint:
+    """Give a site as it is seen from another one: by SSH where it has an account, else as a folder."""
+    if site.ssh is None:
+        return local_endpoint(site)
+    account = SshAccount(**site.ssh.model_dump(exclude={"root"}))
+    return Endpoint(site=site.name, root=site.ssh.root or str(site.root), policy=site.policy, ssh=account)
+
+
+def options_of(context: RunContext) -> TransferOptions:
+    """Give the part of the configuration that a mover understands."""
+    return TransferOptions(**context.config.transfer.model_dump(exclude={"protocol"}))
+
+
+def transfer_table(links: list[LinkSummary]) -> list[dict[str, Any]]:
+    """Give the summary of a ledger as rows of a table, units in the headings."""
+    return [link.model_dump() for link in links]
+
+
+def _manifest_entry(folder: Path, manifest: Artifact) -> Entry:
+    name = Path(manifest.path).name
+    return Entry(path=name, kind="log", bytes=manifest.bytes, rows=None, digest=manifest.digest)
+
+
+def _move(context: RunContext, batch: Batch, ledger: Ledger) -> None:
+    outcomes = move_batch(batch, context.config.transfer.protocol, options_of(context), ledger.path)
+    _raise_worst(outcomes, batch)
+
+
+def _raise_worst(outcomes: list[Outcome], batch: Batch) -> None:
+    failed = [outcome for outcome in outcomes if outcome.state == "failed"]
+    for kind, fault in reversed(_FAULTS.items()):
+        first = next((outcome for outcome in failed if outcome.kind == kind), None)
+        if first is not None:
+            raise fault(
+                f"{len(failed)} of {len(outcomes)} files did not arrive at {batch.destination.site}; "
+                f"first: {first.path}: {first.error}",
+                remedy=first.remedy,
+            )

@@ -1,0 +1,106 @@
+"""Layer 2 as a flow: verified shards to a model, on the Horovod ranks of the site."""
+
+from __future__ import annotations
+
+import time
+
+from prefect import flow
+from prefect.artifacts import create_markdown_artifact
+from tasks.training.task import train_task
+
+from flows.context import RunContext
+from tasks.artifacts import Artifact, Record, describe
+from tasks.caching import content_key
+from tasks.errors import InputError, IntegrityError
+from tasks.training.card import SCHEMA, ModelCard, read_card
+from tasks.training.job import ShardOfJob, TrainingJob
+from transfer.manifest import Entry, Manifest, read_manifest
+
+SAMPLED = "sampled/"
+_FILES = ("model.weights.h5", "card.json", "log.jsonl", "curves.png")
+
+
+class TrainResult(Record):
+    """The model and what it is worth. `files` are below the root of the site that trained."""
+
+    card: ModelCard
+    files: tuple[Artifact, ...]
+    seconds: float
+    reused: bool
+
+    @property
+    def folder(self) -> str:
+        """The model folder, relative to the site's root."""
+        return self.files[0].path.rsplit("/", 1)[0]
+
+
+@flow(name="train", persist_result=True)
+def train(context: RunContext, manifest: Artifact) -> TrainResult:
+    """Train on the sampled shards of `manifest` (a path at the training site)."""
+    started = time.monotonic()
+    site = context.trainer
+    if site.horovod is None:
+        raise InputError(
+            f"site {site.name} has no [horovod] section", remedy="add it to the site file, or train at another site"
+        )
+    named = read_manifest(manifest.under(site.root))
+    folder = manifest.under(site.root).parent
+    shards = tuple(ShardOfJob(path=folder / entry.path, digest=entry.digest) for entry in sampled_entries(named))
+    key = training_key(context, named)
+    model = context.folder_at(site) / "models" / key
+    reused = _finished(context, key)
+    if not reused:
+        job = TrainingJob(
+            config=context.config.train,
+            shards=shards,
+            work=context.folder_at(site) / "training" / key,
+            ranks=context.config.train.ranks or site.horovod.slots,
+            threads=site.horovod.threads,
+            seed=context.config.seed,
+            key=key,
+            manifest_digest=named.digest,
+        )
+        train_task(job, model)
+    card = read_card(model / "card.json")
+    create_markdown_artifact(card_markdown(card), key="model", description=f"Model {key}")
+    files = tuple(describe(site.root, model / name, made_by=SCHEMA, key=key) for name in _FILES)
+    return TrainResult(card=card, files=files, seconds=time.monotonic() - started, reused=reused)
+
+
+def sampled_entries(manifest: Manifest) -> list[Entry]:
+    """List the shards of random patches that are not empty."""
+    return [entry for entry in manifest.entries if entry.path.startswith(SAMPLED) and entry.rows]
+
+
+def training_key(context: RunContext, manifest: Manifest) -> str:
+    """Content key of the training: of the shards' digests, the configuration and the code."""
+    slots = context.trainer.horovod.slots if context.trainer.horovod else 1
+    return content_key(
+        SCHEMA,
+        inputs=[
+            *(entry.digest for entry in sampled_entries(manifest)),
+            f"seed {context.config.seed}",
+            f"ranks {context.config.train.ranks or slots}",
+        ],
+        config=context.config.train,
+        code=["tasks.training", "tasks.patches.store"],
+    )
+
+
+def card_markdown(card: ModelCard) -> str:
+    """Tell the essence of a model card."""
+    lines = [f"# {card.architecture}, best epoch {card.best_epoch} of {card.epochs_run}", ""]
+    for metrics in card.metrics:
+        auc = f"{metrics.auc.value:.3f}" if metrics.auc else "none (one class)"
+        lines.append(f"- {metrics.split}: patch AUC {auc} over {metrics.rows} patches of {metrics.patients} patients")
+    lines.append(f"- weights equal over {card.ranks} ranks: {card.equal_weights_over_ranks}")
+    return "\n".join(lines)
+
+
+def _finished(context: RunContext, key: str) -> bool:
+    site = context.trainer
+    model = context.folder_at(site) / "models" / key
+    try:
+        return read_card(model / "card.json").key == key and all((model / name).is_file() for name in _FILES)
+    except IntegrityError:
+        return False

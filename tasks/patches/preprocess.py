@@ -1,0 +1,210 @@
+"""Layer 1 for one slide: masks, sampled and dense shards, pictures (paper section 3.5, figure 4)."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from tasks import atomic
+from tasks.artifacts import all_present, describe
+from tasks.errors import CamNetError, InputError
+from tasks.patches.attributes import SCHEMA, ShardAttributes
+from tasks.patches.candidates import NORMAL, TUMOUR, UNKNOWN, Selection
+from tasks.patches.extract import Extraction, extract_patches
+from tasks.patches.outcome import SlideFile, SlideOutcome
+from tasks.patches.pictures import draw_sampling, draw_thumbnail
+from tasks.patches.sampling import SlideMasks, sample_grid, sample_random
+from tasks.patches.slide_job import SlideJob
+from tasks.slides.annotations import Annotations, read_annotations, tumour_mask
+from tasks.slides.geojson import to_geojson
+from tasks.slides.reader import Overview, SlideReader, open_slide
+from tasks.slides.tissue import tissue_mask
+
+NO_TISSUE = "no tissue found"
+
+
+def preprocess_slide(job: SlideJob) -> SlideOutcome:
+    """Make everything that CamNet needs from one slide.
+
+    Returns
+    -------
+    SlideOutcome
+        ``done``, ``excluded`` (no tissue) or ``failed``; an error of the slide is a result, not an exception,
+        so that one bad slide never stops the others. Exceptions are faults of the site (disk full) or ours.
+    """
+    started = time.monotonic()
+    try:
+        digest = job.slide_digest()
+        key = job.key(digest)
+        outcome = find_outcome(job, key) or _make(job, digest, key)
+    except InputError as error:
+        outcome = failed_outcome(job, error)
+    except OSError as error:
+        outcome = failed_outcome(job, InputError(f"cannot be read ({error})", subject=job.record.path))
+    if outcome.reused:
+        return outcome
+    outcome = outcome.model_copy(update={"seconds": time.monotonic() - started})
+    if outcome.state != "failed":
+        atomic.write_text(job.outcome_path, outcome.model_dump_json(indent=1))
+    return outcome
+
+
+def find_outcome(job: SlideJob, key: str) -> SlideOutcome | None:
+    """Return the outcome of a slide that was finished under `key` and whose files are all there."""
+    try:
+        outcome = SlideOutcome.model_validate_json(job.outcome_path.read_bytes())
+    except (FileNotFoundError, ValidationError):
+        return None
+    if outcome.key != key or not all_present(job.root, [file.artifact for file in outcome.files]):
+        return None
+    return outcome.model_copy(update={"reused": True})
+
+
+def failed_outcome(job: SlideJob, error: CamNetError) -> SlideOutcome:
+    """Describe a slide that could not be finished."""
+    return _outcome(job, "failed", reason=error.cause, remedy=error.remedy)
+
+
+def _make(job: SlideJob, digest: str, key: str) -> SlideOutcome:
+    with open_slide(job.record.path, job.mpp) as reader:
+        _refuse_missing_level(reader, job)
+        overview = reader.read_overview(job.config.tissue.mask_mpp)
+        annotations = _annotations(job, reader)
+        masks = _masks(reader, overview, annotations, job)
+        if not masks.tissue.any():
+            return _outcome(job, "excluded", key=key, reason=NO_TISSUE)
+        return _cut(job, digest, key, reader, masks, annotations)
+
+
+def _cut(
+    job: SlideJob,
+    digest: str,
+    key: str,
+    reader: SlideReader,
+    masks: SlideMasks,
+    annotations: Annotations | None,
+) -> SlideOutcome:
+    files: list[SlideFile] = []
+    random = _random_selection(job, masks, reader.level_downsamples[job.config.level])
+    sampled = extract_patches(reader, random, _attributes(job, digest, reader, "random"), job.config, job.sampled_path)
+    files.append(_file(job, job.sampled_path, "patches", key, rows=sampled.rows))
+    grid = Extraction.empty()
+    if job.split in job.config.grid_splits:
+        selection = _grid_selection(job, masks, reader.level_downsamples[job.config.level])
+        grid = extract_patches(reader, selection, _attributes(job, digest, reader, "grid"), job.config, job.grid_path)
+        files.append(_file(job, job.grid_path, "patches", key, rows=grid.rows))
+    picture = draw_thumbnail(reader, job.thumbnail_path)
+    files.append(_file(job, job.thumbnail_path, "thumbnail", key))
+    draw_sampling(picture, masks, job.sampled_path, job.sampling_path)
+    files.append(_file(job, job.sampling_path, "thumbnail", key))
+    if annotations is not None:
+        atomic.write_text(job.annotation_path, to_geojson(annotations))
+        files.append(_file(job, job.annotation_path, "annotation", key))
+    return _outcome(
+        job,
+        "done",
+        key=key,
+        files=tuple(files),
+        tumour_patches=sampled.kept[TUMOUR],
+        normal_patches=sampled.kept[NORMAL],
+        unknown_patches=sampled.kept[UNKNOWN],
+        grid_patches=grid.rows,
+        rejected=_counts(sampled, "random") | _counts(grid, "grid"),
+    )
+
+
+def _annotations(job: SlideJob, reader: SlideReader) -> Annotations | None:
+    if job.record.annotation is None:
+        return None
+    return read_annotations(job.record.annotation).within(*reader.dimensions_px)
+
+
+def _masks(reader: SlideReader, overview: Overview, annotations: Annotations | None, job: SlideJob) -> SlideMasks:
+    shape = overview.rgb.shape[:2]
+    tissue = tissue_mask(overview.rgb, job.config.tissue, overview.um_per_px).mask
+    tumour = tumour_mask(annotations or Annotations(()), shape, overview.downsample, overview.downsample)
+    width, height = reader.dimensions_px
+    return SlideMasks(tissue, tumour, overview.downsample, overview.downsample, width, height)
+
+
+def _random_selection(job: SlideJob, masks: SlideMasks, downsample: float) -> Selection:
+    return sample_random(
+        masks,
+        job.config,
+        patch_level0_px=job.config.patch_px * downsample,
+        truth=job.record.truth,
+        exhaustive=job.record.exhaustive,
+        seed=job.slide_seed,
+    )
+
+
+def _grid_selection(job: SlideJob, masks: SlideMasks, downsample: float) -> Selection:
+    return sample_grid(
+        masks,
+        job.config,
+        patch_level0_px=job.config.patch_px * downsample,
+        stride_level0_px=job.config.grid_stride_px * downsample,
+        truth=job.record.truth,
+        exhaustive=job.record.exhaustive,
+    )
+
+
+def _attributes(job: SlideJob, digest: str, reader: SlideReader, sampling: str) -> ShardAttributes:
+    record, config = job.record, job.config
+    width, height = reader.dimensions_px
+    return ShardAttributes.model_validate(
+        {
+            "slide": record.name,
+            "slide_digest": digest,
+            "patient": record.patient,
+            "node": record.node,
+            "centre": record.centre,
+            "split": job.split,
+            "truth": record.truth,
+            "level": config.level,
+            "level_downsample": reader.level_downsamples[config.level],
+            "mpp": reader.mpp * reader.level_downsamples[config.level],
+            "patch_px": config.patch_px,
+            "stride_px": config.grid_stride_px if sampling == "grid" else 0,
+            "slide_width_px": width,
+            "slide_height_px": height,
+            "sampling": sampling,
+            "seed": job.slide_seed,
+            "configuration": config.model_dump_json(),
+        }
+    )
+
+
+def _refuse_missing_level(reader: SlideReader, job: SlideJob) -> None:
+    if job.config.level >= reader.level_count:
+        raise InputError(
+            f"has no level {job.config.level} (levels 0 to {reader.level_count - 1})",
+            subject=job.record.path,
+            remedy="set preprocess.level to a level that all slides have",
+        )
+
+
+def _file(job: SlideJob, path: Path, kind: str, key: str, rows: int | None = None) -> SlideFile:
+    artifact = describe(job.root, path, made_by=SCHEMA, key=key)
+    return SlideFile.model_validate({"artifact": artifact, "kind": kind, "rows": rows})
+
+
+def _counts(extraction: Extraction, sampling: str) -> dict[str, int]:
+    return {f"{sampling}: {reason}": count for reason, count in sorted(extraction.rejected.items())}
+
+
+def _outcome(job: SlideJob, state: str, **facts: object) -> SlideOutcome:
+    record = job.record
+    return SlideOutcome.model_validate(
+        {
+            "slide": record.name,
+            "patient": record.patient,
+            "centre": record.centre,
+            "split": job.split,
+            "truth": record.truth,
+            "state": state,
+            **facts,
+        }
+    )
