@@ -9,10 +9,11 @@ from typing import Any
 from prefect import flow
 from prefect.artifacts import create_table_artifact
 from prefect.futures import PrefectFuture
-from prefect_dask import DaskTaskRunner
+from prefect_dask.task_runners import DaskTaskRunner
 
 from deployments.sites import DaskCluster, Site
 from flows.context import RunContext
+from flows.site_flow import site_flow
 from tasks.artifacts import Artifact, Record, describe
 from tasks.caching import content_key
 from tasks.errors import InputError, PermanentFault
@@ -22,9 +23,10 @@ from tasks.patches.slide_job import SlideJob
 from tasks.patches.task import preprocess_slide_task
 from tasks.slides.cohort import find_slides
 from tasks.slides.split import assign_splits
-from transfer.manifest import SCHEMA, Kind, manifest_of, write_manifest
+from transfer.manifest import Kind, manifest_of, write_manifest
 
 MANIFEST_NAME = "manifest.json"
+MANIFEST_SCHEMA = "camnet-manifest/1"
 
 
 class PreprocessResult(Record):
@@ -40,7 +42,7 @@ class PreprocessResult(Record):
         return all(outcome.reused for outcome in self.outcomes)
 
 
-@flow(name="preprocess", persist_result=True)
+@site_flow
 def preprocess(context: RunContext) -> PreprocessResult:
     """Find the slides of the cohort, cut their patches, write the manifest of the shards.
 
@@ -150,8 +152,8 @@ def _write_manifest(context: RunContext, outcomes: tuple[SlideOutcome, ...]) -> 
     ]
     manifest = manifest_of(folder, files, run=context.config.name, site=context.source.name)
     write_manifest(folder / MANIFEST_NAME, manifest)
-    key = content_key(SCHEMA, inputs=[manifest.digest], config=None, code=[])
-    return describe(root, folder / MANIFEST_NAME, made_by=SCHEMA, key=key)
+    key = content_key(MANIFEST_SCHEMA, inputs=[manifest.digest], config=None, code=[])
+    return describe(root, folder / MANIFEST_NAME, made_by=MANIFEST_SCHEMA, key=key)
 
 
 def _table(outcomes: tuple[SlideOutcome, ...]) -> list[dict[str, Any]]:

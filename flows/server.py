@@ -15,12 +15,15 @@ from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
 
+from prefect.events.worker import EventsWorker
+from prefect.logging.handlers import APILogWorker
 from prefect.settings import PREFECT_API_URL, get_current_settings, temporary_settings
 
 from tasks.errors import RetryableFault
 
 log = logging.getLogger(__name__)
 _STARTUP_S = 180.0
+_DRAIN_S = 10.0
 
 
 @contextmanager
@@ -42,7 +45,10 @@ def prefect_api(home: Path) -> Iterator[str]:
         yield configured
         return
     with running_server(home) as url, _environment(PREFECT_API_URL=url), temporary_settings({PREFECT_API_URL: url}):
-        yield url
+        try:
+            yield url
+        finally:
+            _send_what_waits()
 
 
 @contextmanager
@@ -91,6 +97,12 @@ def free_port(host: str = "127.0.0.1") -> int:
     with socket.socket() as probe:
         probe.bind((host, 0))
         return int(probe.getsockname()[1])
+
+
+def _send_what_waits() -> None:
+    # Both workers would otherwise try for a minute, at exit, to reach a server that has gone.
+    EventsWorker.drain_all(timeout=_DRAIN_S)
+    APILogWorker.drain_all(timeout=_DRAIN_S)
 
 
 def _default_interrupt() -> None:

@@ -7,19 +7,19 @@ import time
 from pathlib import Path
 from typing import Any
 
-from prefect import flow
 from prefect.artifacts import create_table_artifact
-from transfer.ledger import Ledger
-from transfer.summary import LinkSummary, summarise
-from transfer.task import move_batch
 
 from deployments.sites import Site, site_named
 from flows.context import RunContext
+from flows.site_flow import site_flow
 from tasks import atomic
 from tasks.artifacts import Artifact, Record
 from tasks.errors import IntegrityError, PermanentFault, PolicyRefusal, RetryableFault
+from transfer.ledger import Ledger
 from transfer.manifest import Entry, read_manifest
 from transfer.model import Batch, Endpoint, Outcome, SshAccount, TransferOptions
+from transfer.summary import RouteTotals, route_totals
+from transfer.task import move_batch
 
 _FAULTS = {
     "retryable": RetryableFault,
@@ -36,12 +36,12 @@ class StageResult(Record):
     destination: str
     files: int
     bytes: int
-    links: tuple[LinkSummary, ...]
+    routes: tuple[RouteTotals, ...]
     seconds: float
     reused: bool
 
 
-@flow(name="stage", persist_result=True)
+@site_flow
 def stage(context: RunContext, manifest: Artifact, destination: str, again: bool = False) -> StageResult:
     """Move the files of `manifest` (a path at the source site) to the same place below the destination's root.
 
@@ -63,7 +63,7 @@ def stage(context: RunContext, manifest: Artifact, destination: str, again: bool
     named = read_manifest(manifest.under(source.root))
     ledger = Ledger(context.folder_at(source) / "ledger.jsonl")
     record = context.folder_at(source) / "transfers" / f"{target.name}.{named.digest.split(':')[1][:32]}.json"
-    before = len(ledger.attempts())
+    before = len(ledger.read())
     reused = (record.is_file() and not again) or source.name == target.name
     if not reused:
         batch = Batch(
@@ -74,17 +74,19 @@ def stage(context: RunContext, manifest: Artifact, destination: str, again: bool
             source_folder=folder.relative_to(source.root).as_posix(),
             destination_folder=folder.relative_to(source.root).as_posix(),
         )
-        _move(context, batch, ledger)
-        _move(context, batch.model_copy(update={"entries": (_manifest_entry(folder, manifest),)}), ledger)
+        protocol = context.config.transfer.protocol
+        move(context, batch, ledger, protocol=protocol)
+        last = batch.model_copy(update={"entries": (_manifest_entry(folder, manifest),)})
+        move(context, last, ledger, protocol=protocol)
         atomic.write_text(record, json.dumps({"manifest": named.digest, "destination": target.name}))
-    links = summarise(ledger.attempts()[before:] if not reused else ledger.attempts())
-    create_table_artifact(transfer_table(links), key="transfers", description="Mb/s: 10^6 bits per wire second")
+    routes = route_totals(ledger.read()[0 if reused else before :])
+    create_table_artifact(transfer_table(routes), key="transfers", description="Mb/s: 10^6 bits per wire second")
     return StageResult(
         manifest=manifest,
         destination=destination,
         files=len(named.entries),
         bytes=named.total_bytes,
-        links=tuple(links),
+        routes=tuple(routes),
         seconds=time.monotonic() - started,
         reused=reused,
     )
@@ -103,14 +105,9 @@ def endpoint(site: Site) -> Endpoint:
     return Endpoint(site=site.name, root=site.ssh.root or str(site.root), policy=site.policy, ssh=account)
 
 
-def options_of(context: RunContext) -> TransferOptions:
-    """Give the part of the configuration that a mover understands."""
-    return TransferOptions(**context.config.transfer.model_dump(exclude={"protocol"}))
-
-
-def transfer_table(links: list[LinkSummary]) -> list[dict[str, Any]]:
+def transfer_table(routes: list[RouteTotals]) -> list[dict[str, Any]]:
     """Give the summary of a ledger as rows of a table, units in the headings."""
-    return [link.model_dump() for link in links]
+    return [route.model_dump() for route in routes]
 
 
 def _manifest_entry(folder: Path, manifest: Artifact) -> Entry:
@@ -118,9 +115,10 @@ def _manifest_entry(folder: Path, manifest: Artifact) -> Entry:
     return Entry(path=name, kind="log", bytes=manifest.bytes, rows=None, digest=manifest.digest)
 
 
-def _move(context: RunContext, batch: Batch, ledger: Ledger) -> None:
-    outcomes = move_batch(batch, context.config.transfer.protocol, options_of(context), ledger.path)
-    _raise_worst(outcomes, batch)
+def move(context: RunContext, batch: Batch, ledger: Ledger, *, protocol: str) -> None:
+    """Move a batch; raise the worst fault of the files that did not arrive."""
+    options = TransferOptions(**context.config.transfer.model_dump(exclude={"protocol"}))
+    _raise_worst(move_batch(batch, protocol=protocol, options=options, ledger_path=ledger.path), batch)
 
 
 def _raise_worst(outcomes: list[Outcome], batch: Batch) -> None:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import time
 
-from prefect import flow
 from prefect.artifacts import create_markdown_artifact
-from tasks.training.task import train_task
 
 from flows.context import RunContext
+from flows.site_flow import site_flow
 from tasks.artifacts import Artifact, Record, describe
 from tasks.caching import content_key
+from tasks.digests import file_digest
 from tasks.errors import InputError, IntegrityError
 from tasks.training.card import SCHEMA, ModelCard, read_card
-from tasks.training.job import ShardOfJob, TrainingJob
+from tasks.training.job import ShardOfJob
+from tasks.training.task import train_task
 from transfer.manifest import Entry, Manifest, read_manifest
 
 SAMPLED = "sampled/"
@@ -34,7 +35,7 @@ class TrainResult(Record):
         return self.files[0].path.rsplit("/", 1)[0]
 
 
-@flow(name="train", persist_result=True)
+@site_flow
 def train(context: RunContext, manifest: Artifact) -> TrainResult:
     """Train on the sampled shards of `manifest` (a path at the training site)."""
     started = time.monotonic()
@@ -45,22 +46,22 @@ def train(context: RunContext, manifest: Artifact) -> TrainResult:
         )
     named = read_manifest(manifest.under(site.root))
     folder = manifest.under(site.root).parent
-    shards = tuple(ShardOfJob(path=folder / entry.path, digest=entry.digest) for entry in sampled_entries(named))
-    key = training_key(context, named)
+    shards = [ShardOfJob(path=folder / entry.path, digest=entry.digest) for entry in sampled_entries(named)]
+    ranks = context.config.train.ranks or site.horovod.slots
+    key = training_key(context, named, ranks)
     model = context.folder_at(site) / "models" / key
     reused = _finished(context, key)
     if not reused:
-        job = TrainingJob(
-            config=context.config.train,
-            shards=shards,
-            work=context.folder_at(site) / "training" / key,
-            ranks=context.config.train.ranks or site.horovod.slots,
+        train_task(
+            context.config.train,
+            shards,
+            model,
+            ranks=ranks,
             threads=site.horovod.threads,
             seed=context.config.seed,
             key=key,
             manifest_digest=named.digest,
         )
-        train_task(job, model)
     card = read_card(model / "card.json")
     create_markdown_artifact(card_markdown(card), key="model", description=f"Model {key}")
     files = tuple(describe(site.root, model / name, made_by=SCHEMA, key=key) for name in _FILES)
@@ -72,17 +73,18 @@ def sampled_entries(manifest: Manifest) -> list[Entry]:
     return [entry for entry in manifest.entries if entry.path.startswith(SAMPLED) and entry.rows]
 
 
-def training_key(context: RunContext, manifest: Manifest) -> str:
-    """Content key of the training: of the shards' digests, the configuration and the code."""
-    slots = context.trainer.horovod.slots if context.trainer.horovod else 1
+def training_key(context: RunContext, manifest: Manifest, ranks: int) -> str:
+    """Content key of the training: of the shards' digests, the configuration, the ranks and the code."""
+    weights = context.config.train.weights
     return content_key(
         SCHEMA,
         inputs=[
             *(entry.digest for entry in sampled_entries(manifest)),
+            file_digest(weights) if weights and weights.is_file() else "no weights",
             f"seed {context.config.seed}",
-            f"ranks {context.config.train.ranks or slots}",
+            f"{ranks} ranks",
         ],
-        config=context.config.train,
+        config=context.config.train.model_copy(update={"weights": None}),
         code=["tasks.training", "tasks.patches.store"],
     )
 

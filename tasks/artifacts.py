@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
-from typing import Annotated
+from typing import Annotated, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from tasks.digests import file_digest
 
@@ -29,6 +29,7 @@ def safe_relative_path(path: str) -> str:
     return path
 
 
+R = TypeVar("R", bound=Record)
 RelativePath = Annotated[str, AfterValidator(safe_relative_path)]
 
 
@@ -69,6 +70,14 @@ def describe(root: Path, path: Path, *, made_by: str, key: str) -> Artifact:
         made_by=made_by,
         key=key,
     )
+
+
+def read_record(path: Path, model: type[R]) -> R | None:
+    """Read a record that a stage left when it had finished; None when there is none, or one of another version."""
+    try:
+        return model.model_validate_json(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError, ValidationError):
+        return None
 
 
 def all_present(root: Path, artifacts: Iterable[Artifact]) -> bool:

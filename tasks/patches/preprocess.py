@@ -5,10 +5,8 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from tasks import atomic
-from tasks.artifacts import all_present, describe
+from tasks.artifacts import all_present, describe, read_record
 from tasks.errors import CamNetError, InputError
 from tasks.patches.attributes import SCHEMA, ShardAttributes
 from tasks.patches.candidates import NORMAL, TUMOUR, UNKNOWN, Selection
@@ -53,11 +51,8 @@ def preprocess_slide(job: SlideJob) -> SlideOutcome:
 
 def find_outcome(job: SlideJob, key: str) -> SlideOutcome | None:
     """Return the outcome of a slide that was finished under `key` and whose files are all there."""
-    try:
-        outcome = SlideOutcome.model_validate_json(job.outcome_path.read_bytes())
-    except (FileNotFoundError, ValidationError):
-        return None
-    if outcome.key != key or not all_present(job.root, [file.artifact for file in outcome.files]):
+    outcome = read_record(job.outcome_path, SlideOutcome)
+    if outcome is None or outcome.key != key or not all_present(job.root, [file.artifact for file in outcome.files]):
         return None
     return outcome.model_copy(update={"reused": True})
 

@@ -1,0 +1,94 @@
+"""The ``camnet`` command: errors become one screen of text and an exit code."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import traceback
+
+import typer
+from rich.console import Console
+
+from flows.commands import demo, inspect_run, look, run, stages, synth
+from flows.environment import prepare_environment
+from tasks.errors import CamNetError, ExitCode
+
+app = typer.Typer(
+    name="camnet",
+    help="Whole-slide pathology across computing sites.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+for commands in (look, synth, run, stages, inspect_run, demo):
+    commands.register(app)
+
+
+def main() -> None:
+    """Run ``camnet`` and exit with one of `tasks.errors.ExitCode`."""
+    prepare_environment()
+    _log_to_terminal()
+    sys.exit(run_command(sys.argv[1:]))
+
+
+def run_command(arguments: list[str]) -> int:
+    """Run one command line; give its exit code. Errors are told on standard error."""
+    try:
+        code = app(args=arguments, standalone_mode=False)
+    except CamNetError as error:
+        _tell(error)
+        return int(error.exit_code)
+    except typer.Exit as stop:
+        return int(stop.exit_code)
+    except (typer.Abort, KeyboardInterrupt):
+        Console(stderr=True).print("stopped; finished work is kept", style="yellow")
+        return int(ExitCode.RETRY_LATER)
+    except Exception as error:
+        if hasattr(error, "format_message"):  # a wrong option: click explains it better than a traceback
+            Console(stderr=True).print(f"camnet: {error.format_message()}  (camnet --help)", highlight=False)
+            return int(ExitCode.USAGE)
+        traceback.print_exc()
+        Console(stderr=True).print("\nThis is a bug of CamNet; please report it with the lines above.", style="red")
+        return int(ExitCode.BUG)
+    return int(code or 0)
+
+
+def _tell(error: CamNetError) -> None:
+    facts = {
+        "error": type(error).__name__,
+        "subject": error.subject,
+        "cause": error.cause,
+        "remedy": error.remedy,
+        "exit_code": int(error.exit_code),
+    }
+    if not sys.stderr.isatty():
+        sys.stderr.write(json.dumps(facts, ensure_ascii=False) + "\n")
+        return
+    console = Console(stderr=True, highlight=False)
+    console.print(f"[bold red]{facts['error']}[/] (exit code {facts['exit_code']})")
+    for name in ("subject", "cause", "remedy"):
+        if facts[name]:
+            console.print(f"  [bold]{name:8}[/]", end="")
+            console.print(str(facts[name]), markup=False)
+
+
+def _log_to_terminal() -> None:
+    # Prefect's lines go to its server; on the terminal our own tell what a person needs.
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    handler = logging.StreamHandler(sys.stderr)
+    plain = logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    handler.setFormatter(plain if sys.stderr.isatty() else _JsonLines())
+    for name in ("flows", "tasks", "transfer", "deployments"):
+        logger = logging.getLogger(name)
+        logger.addHandler(handler)
+        logger.setLevel(os.environ.get("CAMNET_LOG_LEVEL", "INFO"))
+        logger.propagate = False
+
+
+class _JsonLines(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        facts = {"time": record.created, "level": record.levelname, "from": record.name, "text": record.getMessage()}
+        return json.dumps(facts, ensure_ascii=False)

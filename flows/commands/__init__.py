@@ -1,0 +1,1 @@
+"""The commands of ``camnet``, one file a topic."""

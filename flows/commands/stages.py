@@ -1,0 +1,111 @@
+"""Every stage alone; each finds what the stages before it left in the run folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from flows.commands.options import DEFAULT_WORKSPACE, ConfigOption, WorkspaceOption, print_json
+from tasks.errors import InputError, PartialResult
+
+if TYPE_CHECKING:
+    from flows.run_state import RunState
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to `app`."""
+    for command in (preprocess, transfer, train, infer, explain):
+        app.command()(command)
+
+
+def preprocess(config: ConfigOption, workspace: WorkspaceOption = DEFAULT_WORKSPACE) -> None:
+    """Layer 1: slides to shards and their manifest."""
+    from flows.preprocess import preprocess as stage_flow
+
+    state = _advance(config, workspace, "preprocessed", lambda state: stage_flow(state.context))
+    _refuse_failures(state)
+
+
+def transfer(
+    config: ConfigOption,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    again: Annotated[bool, typer.Option("--again", help="look at every file also if it was moved before")] = False,
+) -> None:
+    """Move the shards to the training site, measured and verified."""
+    from flows.stage import stage as stage_flow
+
+    def run(state: RunState) -> object:
+        made = _needed(state.preprocessed, "preprocess")
+        return stage_flow(state.context, manifest=made.manifest, destination=state.context.trainer.name, again=again)
+
+    _advance(config, workspace, "staged", run)
+
+
+def train(config: ConfigOption, workspace: WorkspaceOption = DEFAULT_WORKSPACE) -> None:
+    """Layer 2: shards to a model."""
+    from flows.train import train as stage_flow
+
+    def run(state: RunState) -> object:
+        return stage_flow(state.context, manifest=_needed(state.staged, "transfer").manifest)
+
+    _advance(config, workspace, "trained", run)
+
+
+def infer(config: ConfigOption, workspace: WorkspaceOption = DEFAULT_WORKSPACE) -> None:
+    """Layer 3: dense shards to scores and heatmaps."""
+    from flows.infer import infer as stage_flow
+
+    def run(state: RunState) -> object:
+        trained = _needed(state.trained, "train")
+        return stage_flow(state.context, manifest=_needed(state.staged, "transfer").manifest, trained=trained)
+
+    _refuse_failures(_advance(config, workspace, "inferred", run))
+
+
+def explain(config: ConfigOption, workspace: WorkspaceOption = DEFAULT_WORKSPACE) -> None:
+    """Layer 3: what the model looked at in the highest scored patches."""
+    from flows.explain import explain as stage_flow
+
+    def run(state: RunState) -> object:
+        manifest = _needed(state.staged, "transfer").manifest
+        trained, scored = _needed(state.trained, "train"), _needed(state.inferred, "infer")
+        return stage_flow(state.context, manifest=manifest, trained=trained, inferred=scored)
+
+    _refuse_failures(_advance(config, workspace, "explained", run))
+
+
+def _advance(
+    config: ConfigOption, workspace: WorkspaceOption, name: str, run: Callable[[RunState], object]
+) -> RunState:
+    """Run one stage on the saved state of the run, save the new state and print the stage's result."""
+    from flows.context import make_context
+    from flows.run_state import RunState, read_state
+    from flows.server import prefect_api
+    from tasks.config import load_config
+
+    context = make_context(load_config(config), workspace, "embedded")
+    before = read_state(context.run_folder) or RunState(context=context)
+    state = before.model_copy(update={"context": context, "fatal": None})
+    with prefect_api(context.workspace / "prefect"):
+        result: Any = run(state)
+    state = state.model_copy(update={name: result})
+    state.save()
+    print_json(result)
+    return state
+
+
+def _needed(result: Any, command: str) -> Any:  # noqa: ANN401  # one of the stages' results
+    if result is None:
+        raise InputError("the stage before has not run", remedy=f"run `camnet {command}` with the same options first")
+    return result
+
+
+def _refuse_failures(state: RunState) -> None:
+    if state.failures:
+        raise PartialResult(
+            f"{len(state.failures)} inputs failed: " + ", ".join(failure.subject for failure in state.failures),
+            subject=state.context.config.name,
+            remedy="see the reasons above; mend them and run again: the rest is kept",
+        )

@@ -1,0 +1,101 @@
+"""The whole run: slides at one site, model and heatmaps at another, one report."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+from prefect import flow
+
+from flows.collect import collect
+from flows.context import RunContext
+from flows.explain import ExplainResult, explain
+from flows.infer import InferResult, infer
+from flows.preprocess import PreprocessResult, preprocess
+from flows.report import report
+from flows.run_state import RunState
+from flows.site_flow import at
+from flows.stage import StageResult, stage
+from flows.train import TrainResult, train
+from tasks.artifacts import Record
+from tasks.errors import CamNetError
+from tasks.report.data import Failure
+
+log = logging.getLogger(__name__)
+R = TypeVar("R", bound=Record)
+
+
+@flow(name="pipeline", persist_result=True)
+def pipeline(context: RunContext) -> RunState:
+    """Run all stages, each at its site; the report is written also when a stage fails.
+
+    Raises
+    ------
+    CamNetError
+        A stage could not be run at all. Slides that failed are in the returned state instead.
+    """
+    source, trainer = context.source, context.trainer
+    with _run(context) as run:
+        made = run.add("preprocessed", at(context, source, preprocess, PreprocessResult))
+        moved = run.add(
+            "staged", at(context, source, stage, StageResult, manifest=made.manifest, destination=trainer.name)
+        )
+        trained = run.add("trained", at(context, trainer, train, TrainResult, manifest=moved.manifest))
+        scored = run.add("inferred", at(context, trainer, infer, InferResult, manifest=moved.manifest, trained=trained))
+        explained = run.add(
+            "explained",
+            at(context, trainer, explain, ExplainResult, manifest=moved.manifest, trained=trained, inferred=scored),
+        )
+        run.add("collected", collect(context, made, trained, scored, explained))
+    return run.state
+
+
+class _Run:
+    """The growing state of a run, saved after every stage."""
+
+    def __init__(self, context: RunContext) -> None:
+        self._started = time.monotonic()
+        self.state = RunState(context=context)
+        self.state.save()
+
+    def add(self, name: str, result: R) -> R:
+        self.update(**{name: result})
+        seconds = getattr(result, "seconds", 0.0)
+        found = " (found finished)" if getattr(result, "reused", False) else ""
+        log.info("%-12s %6.1f s%s", name, seconds, found)
+        return result
+
+    def update(self, **values: object) -> None:
+        self.state = self.state.model_copy(update={**values, "seconds": time.monotonic() - self._started})
+        self.state.save()
+
+
+@contextmanager
+def _run(context: RunContext) -> Iterator[_Run]:
+    run = _Run(context)
+    try:
+        yield run
+    except CamNetError as error:
+        stage_name = next(
+            name
+            for name in ("preprocess", "stage", "train", "infer", "explain", "collect")
+            if getattr(run.state, _RESULT_OF[name]) is None
+        )
+        subject = error.subject or context.config.name
+        run.update(fatal=Failure(stage=stage_name, subject=subject, cause=error.cause, remedy=error.remedy))
+        raise
+    finally:
+        report(run.state)
+
+
+_RESULT_OF = {
+    "preprocess": "preprocessed",
+    "stage": "staged",
+    "train": "trained",
+    "infer": "inferred",
+    "explain": "explained",
+    "collect": "collected",
+}

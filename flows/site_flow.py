@@ -1,0 +1,122 @@
+"""Stages as flows that run in this process or, as deployments, at their site; results travel as small JSON."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import json
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+from uuid import UUID
+
+from prefect import flow, get_client
+from prefect.artifacts import create_markdown_artifact
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
+from prefect.client.schemas.objects import FlowRun
+from prefect.context import FlowRunContext
+from prefect.deployments import run_deployment
+from prefect.flows import Flow
+
+from deployments.sites import Site
+from flows.context import RunContext
+from tasks import errors
+from tasks.artifacts import Record
+from tasks.errors import CamNetError, PermanentFault
+
+R = TypeVar("R", bound=Record)
+
+
+def site_flow(function: Callable[..., R]) -> Flow[..., R]:
+    """Make a stage's function a flow of the same name.
+
+    As a deployment its result, or the error that ended it, is also left as an artifact of the flow run: the
+    coordinator may share no file system with the site, but both reach the Prefect server.
+    """
+
+    @functools.wraps(function)
+    def run(*args: Any, **keywords: Any) -> R:  # noqa: ANN401  # whatever the stage takes
+        context: RunContext = inspect.signature(function).bind(*args, **keywords).arguments["context"]
+        try:
+            result = function(*args, **keywords)
+        except CamNetError as error:
+            _publish(context, {"error": describe_error(error)})
+            raise
+        _publish(context, {"result": result.model_dump(mode="json")})
+        return result
+
+    # Prefect reads the parameters' types; resolved here, since it would look for their names in this module.
+    run.__signature__ = inspect.signature(function, eval_str=True)  # type: ignore[attr-defined]  # functions have it
+    run.__annotations__ = inspect.get_annotations(function, eval_str=True)
+    return flow(name=function.__name__, persist_result=True)(run)
+
+
+def at(context: RunContext, site: Site, stage: Flow[..., R], result: type[R], **inputs: Any) -> R:  # noqa: ANN401
+    """Run a stage at its site and give its result.
+
+    Parameters
+    ----------
+    result
+        Type of the stage's result.
+    inputs
+        Further parameters of the stage: records of paths and digests.
+
+    Raises
+    ------
+    CamNetError
+        What ended the stage, also when that was at another site.
+    """
+    if context.execution == "embedded":
+        return cast("R", stage(context=context, **inputs))
+    parameters = {"context": context, **inputs}
+    run = run_deployment(
+        f"{stage.name}/{site.name}",
+        parameters={name: _plain(value) for name, value in parameters.items()},
+        poll_interval=1,
+    )
+    assert isinstance(run, FlowRun)  # noqa: S101  # called from a synchronous flow
+    return result.model_validate(_published(run, site)["result"])
+
+
+def describe_error(error: CamNetError) -> dict[str, str | None]:
+    """Give an error as JSON."""
+    return {"type": type(error).__name__, "cause": error.cause, "subject": error.subject, "remedy": error.remedy}
+
+
+def rebuild_error(described: dict[str, str | None]) -> CamNetError:
+    """Make the error again that `describe_error` described; an unknown type is a permanent fault."""
+    kind = getattr(errors, str(described.get("type")), PermanentFault)
+    if not (isinstance(kind, type) and issubclass(kind, CamNetError)):
+        kind = PermanentFault
+    return kind(str(described.get("cause")), subject=described.get("subject"), remedy=described.get("remedy"))
+
+
+def _plain(value: object) -> object:
+    return value.model_dump(mode="json") if isinstance(value, Record) else value
+
+
+def _publish(context: RunContext, content: dict[str, Any]) -> None:
+    running = FlowRunContext.get()
+    if context.execution == "deployed" and running is not None and running.flow_run is not None:
+        create_markdown_artifact(json.dumps(content), key=_artifact_key(running.flow_run.id))
+
+
+def _published(run: FlowRun, site: Site) -> dict[str, Any]:
+    with get_client(sync_client=True) as client:
+        found = client.read_artifacts(
+            artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=[_artifact_key(run.id)]))
+        )
+    content: dict[str, Any] = json.loads(str(found[0].data)) if found else {}
+    if "error" in content:
+        raise rebuild_error(content["error"])
+    if run.state is None or not run.state.is_completed() or "result" not in content:
+        state = "unknown" if run.state is None else f"{run.state.name}: {run.state.message}"
+        raise PermanentFault(
+            f"flow run {run.name} ended without a result ({state})",
+            subject=f"site {site.name}",
+            remedy="see its log in the Prefect UI, then run again: finished work is kept",
+        )
+    return content
+
+
+def _artifact_key(flow_run_id: UUID) -> str:
+    return f"result-{flow_run_id}"

@@ -1,0 +1,58 @@
+"""Prefect's view of explanations: one task for all slides of a site."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from prefect import task
+from prefect.logging import get_run_logger
+
+from tasks.artifacts import Record
+from tasks.config import ExplainConfig
+from tasks.errors import InputError, IntegrityError
+from tasks.explain.outcome import ExplainOutcome
+
+
+class SlideToExplain(Record):
+    """A scored slide: its dense shard and its scores."""
+
+    slide: str
+    shard: Path
+    scores: Path
+
+
+class UnexplainedSlide(Record):
+    """A slide that could not be explained, and why."""
+
+    slide: str
+    reason: str
+    remedy: str | None
+
+
+class Explanations(Record):
+    """What was explained and what was not."""
+
+    done: tuple[ExplainOutcome, ...]
+    failed: tuple[UnexplainedSlide, ...]
+
+
+@task(name="explain-slides", persist_result=True)
+def explain_slides_task(
+    model_folder: Path, slides: list[SlideToExplain], out: Path, config: ExplainConfig
+) -> Explanations:
+    """Explain the highest scored patches of each slide; a bad slide is reported and the others go on."""
+    # TensorFlow is needed only where explanations run, not where the flow is read.
+    from tasks.explain.explain import explain_slide
+
+    log = get_run_logger()
+    done: list[ExplainOutcome] = []
+    failed: list[UnexplainedSlide] = []
+    for slide in slides:
+        try:
+            done.append(explain_slide(model_folder, slide.shard, slide.scores, out, config))
+            log.info("%s: %d patches explained", slide.slide, len(done[-1].patches))
+        except (InputError, IntegrityError) as error:
+            reason = f"{error.subject}: {error.cause}" if error.subject else error.cause
+            failed.append(UnexplainedSlide(slide=slide.slide, reason=reason, remedy=error.remedy))
+            log.warning("%s could not be explained: %s", slide.slide, reason)
+    return Explanations(done=tuple(done), failed=tuple(failed))

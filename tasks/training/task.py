@@ -1,0 +1,51 @@
+"""Prefect's view of Layer 2: one task a training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from prefect import task
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.logging import get_run_logger
+
+from tasks.config import TrainConfig
+from tasks.training.card import ModelCard
+from tasks.training.job import ShardOfJob
+from tasks.training.train import train
+
+
+@task(name="train", persist_result=True)
+def train_task(
+    config: TrainConfig,
+    shards: list[ShardOfJob],
+    output: Path,
+    *,
+    ranks: int,
+    threads: int,
+    seed: int,
+    key: str,
+    manifest_digest: str,
+) -> ModelCard:
+    """Run `tasks.training.train.train`; each epoch is a line of the log and a step of a progress artifact."""
+    log = get_run_logger()
+    artifact = create_progress_artifact(0.0, key="training", description=f"{config.architecture}, {ranks} ranks")
+
+    def tell(event: dict[str, Any]) -> None:
+        if "epoch" in event:
+            log.info("%s", event)
+            update_progress_artifact(artifact, progress=100.0 * min(1.0, event["epoch"] / config.epochs))
+
+    card = train(
+        config,
+        shards,
+        output,
+        ranks=ranks,
+        threads=threads,
+        seed=seed,
+        key=key,
+        manifest_digest=manifest_digest,
+        on_progress=tell,
+    )
+    update_progress_artifact(artifact, progress=100.0)
+    return card
