@@ -14,6 +14,9 @@ DEFAULTS = {
     "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
     # Logs of a Dask worker that ends within two seconds of its last task would be lost with the default.
     "PREFECT_LOGGING_TO_API_BATCH_INTERVAL": "0.2",
+    # Our modules log with the standard library; their lines belong to the run in the UI.
+    "PREFECT_LOGGING_EXTRA_LOGGERS": "flows,tasks,transfer",
+    "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
     # Without persistence a lost Dask worker takes the finished results of its tasks with it.
     "PREFECT_RESULTS_PERSIST_BY_DEFAULT": "true",
     # The default is pickle; a result may come from another site.

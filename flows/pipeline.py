@@ -6,12 +6,13 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TypeVar
 
 from prefect import flow
 
 from flows.collect import collect
-from flows.context import RunContext
+from flows.context import RunContext, make_context
 from flows.explain import ExplainResult, explain
 from flows.infer import InferResult, infer
 from flows.preprocess import PreprocessResult, preprocess
@@ -21,6 +22,7 @@ from flows.site_flow import at
 from flows.stage import StageResult, stage
 from flows.train import TrainResult, train
 from tasks.artifacts import Record
+from tasks.config import load_config
 from tasks.errors import CamNetError
 from tasks.report.data import Failure
 
@@ -28,7 +30,7 @@ log = logging.getLogger(__name__)
 R = TypeVar("R", bound=Record)
 
 
-@flow(name="pipeline", persist_result=True)
+@flow(name="pipeline", persist_result=True, result_serializer="json")
 def pipeline(context: RunContext) -> RunState:
     """Run all stages, each at its site; the report is written also when a stage fails.
 
@@ -38,22 +40,38 @@ def pipeline(context: RunContext) -> RunState:
         A stage could not be run at all. Slides that failed are in the returned state instead.
     """
     source, trainer = context.source, context.trainer
-    with _run(context) as run:
-        made = run.add("preprocessed", at(context, source, preprocess, PreprocessResult))
-        moved = run.add(
+    with _followed(context) as progress:
+        made = progress.add("preprocessed", at(context, source, preprocess, PreprocessResult))
+        moved = progress.add(
             "staged", at(context, source, stage, StageResult, manifest=made.manifest, destination=trainer.name)
         )
-        trained = run.add("trained", at(context, trainer, train, TrainResult, manifest=moved.manifest))
-        scored = run.add("inferred", at(context, trainer, infer, InferResult, manifest=moved.manifest, trained=trained))
-        explained = run.add(
+        trained = progress.add("trained", at(context, trainer, train, TrainResult, manifest=moved.manifest))
+        scored = progress.add(
+            "inferred", at(context, trainer, infer, InferResult, manifest=moved.manifest, trained=trained)
+        )
+        explained = progress.add(
             "explained",
             at(context, trainer, explain, ExplainResult, manifest=moved.manifest, trained=trained, inferred=scored),
         )
-        run.add("collected", collect(context, made, trained, scored, explained))
-    return run.state
+        progress.add("collected", collect(context, made, trained, scored, explained))
+    return progress.state
 
 
-class _Run:
+@flow(name="run", persist_result=True, result_serializer="json")
+def run(config: Path, workspace: Path = Path("camnet-workspace")) -> RunState:
+    """Run the pipeline of a configuration file, each stage as a deployment of its site (for the UI and schedules).
+
+    Parameters
+    ----------
+    config
+        Run configuration (TOML) on the machine of the coordinator.
+    workspace
+        Folder there for the run folders.
+    """
+    return pipeline(make_context(load_config(config), workspace, "deployed"))
+
+
+class _Progress:
     """The growing state of a run, saved after every stage."""
 
     def __init__(self, context: RunContext) -> None:
@@ -74,21 +92,21 @@ class _Run:
 
 
 @contextmanager
-def _run(context: RunContext) -> Iterator[_Run]:
-    run = _Run(context)
+def _followed(context: RunContext) -> Iterator[_Progress]:
+    progress = _Progress(context)
     try:
-        yield run
+        yield progress
     except CamNetError as error:
         stage_name = next(
             name
             for name in ("preprocess", "stage", "train", "infer", "explain", "collect")
-            if getattr(run.state, _RESULT_OF[name]) is None
+            if getattr(progress.state, _RESULT_OF[name]) is None
         )
         subject = error.subject or context.config.name
-        run.update(fatal=Failure(stage=stage_name, subject=subject, cause=error.cause, remedy=error.remedy))
+        progress.update(fatal=Failure(stage=stage_name, subject=subject, cause=error.cause, remedy=error.remedy))
         raise
     finally:
-        report(run.state)
+        report(progress.state)
 
 
 _RESULT_OF = {

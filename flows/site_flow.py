@@ -47,7 +47,7 @@ def site_flow(function: Callable[..., R]) -> Flow[..., R]:
     # Prefect reads the parameters' types; resolved here, since it would look for their names in this module.
     run.__signature__ = inspect.signature(function, eval_str=True)  # type: ignore[attr-defined]  # functions have it
     run.__annotations__ = inspect.get_annotations(function, eval_str=True)
-    return flow(name=function.__name__, persist_result=True)(run)
+    return flow(name=function.__name__, persist_result=True, result_serializer="json")(run)
 
 
 def at(context: RunContext, site: Site, stage: Flow[..., R], result: type[R], **inputs: Any) -> R:  # noqa: ANN401

@@ -54,7 +54,7 @@ def gradcam(model: keras.Model, patches: NDArray[np.uint8], layer: str, *, batch
     InputError
         The model has no such convolutional layer, or its logit does not depend on it.
     """
-    probe = keras.Model(model.inputs, [_cam_layer(model, layer).output, model.output])
+    probe = keras.Model(model.inputs[0], [_cam_layer(model, layer).output, model.output])
     dtype = model.inputs[0].dtype
 
     @tf.function(input_signature=[tf.TensorSpec((None, *patches.shape[1:]), tf.uint8)])
@@ -77,20 +77,21 @@ def gradcam(model: keras.Model, patches: NDArray[np.uint8], layer: str, *, batch
 def normalised(maps: NDArray[np.float32]) -> NDArray[np.float32]:
     """Divide each non-negative map (n, h, w) by its maximum; a map that is 0 everywhere stays so."""
     highest = maps.max((1, 2), keepdims=True)
-    return np.divide(maps, highest, out=np.zeros_like(maps), where=highest > 0)
+    scaled = np.zeros_like(maps)
+    np.divide(maps, highest, out=scaled, where=highest > 0)
+    return scaled
 
 
 def to_image(maps: NDArray[np.float32], height_px: int, width_px: int) -> NDArray[np.float32]:
     """Enlarge maps (n, h, w) to (n, height_px, width_px), bilinear, and normalise them again."""
-    enlarged = tf.image.resize(maps[..., None], (height_px, width_px), "bilinear")[..., 0].numpy()
-    return normalised(enlarged)
+    enlarged = tf.image.resize(maps[..., None], (height_px, width_px), "bilinear")[..., 0]
+    return normalised(np.asarray(enlarged, np.float32))
 
 
 def convolutional_layers(model: keras.Model) -> list[str]:
     """Names of the layers of `model` that a map can be made at, in the order of the network."""
-    return [
-        layer.name for layer in model.layers if isinstance(layer, keras.layers.Conv2D | keras.layers.DepthwiseConv2D)
-    ]
+    kinds = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
+    return [layer.name for layer in model.layers if isinstance(layer, kinds)]
 
 
 def _cam_layer(model: keras.Model, name: str) -> keras.layers.Layer:
@@ -112,8 +113,6 @@ def _gradcam(activation: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
 
 
 def _gradcam_plus_plus(activation: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
-    # Maps are normalised in the end: scaling the gradient by its maximum keeps its cube within float32.
-    gradient = tf.math.divide_no_nan(gradient, tf.reduce_max(tf.abs(gradient), (1, 2, 3), keepdims=True))
     squared = gradient**2
     denominator = 2 * squared + tf.reduce_sum(activation, (1, 2), keepdims=True) * gradient**3
     alpha = tf.math.divide_no_nan(squared, denominator)

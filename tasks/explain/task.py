@@ -36,7 +36,7 @@ class Explanations(Record):
     failed: tuple[UnexplainedSlide, ...]
 
 
-@task(name="explain-slides", persist_result=True)
+@task(name="explain-slides", persist_result=True, result_serializer="json")
 def explain_slides_task(
     model_folder: Path, slides: list[SlideToExplain], out: Path, config: ExplainConfig
 ) -> Explanations:

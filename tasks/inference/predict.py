@@ -56,13 +56,13 @@ def score_patches(model: keras.Model, shard: Shard, batch_size: int) -> NDArray[
     return probabilities
 
 
-def check_fit(shard: Shard, *, patch_px: int, mpp: float) -> None:
+def check_fit(shard: Shard, *, patch_px: int, mpp: float | None) -> None:
     """Refuse a shard whose patches are not of the size and resolution that a model was trained on.
 
     Raises
     ------
     InputError
-        `patch_px` differs, or the µm per pixel differ by more than 5 %.
+        `patch_px` differs, or the µm per pixel (when the model states them) differ by more than 5 %.
     """
     attributes = shard.attributes
     if attributes.patch_px != patch_px:
@@ -71,7 +71,7 @@ def check_fit(shard: Shard, *, patch_px: int, mpp: float) -> None:
             subject=shard.path,
             remedy=f"cut the slide with preprocess.patch_px = {patch_px}, or choose another model",
         )
-    if abs(attributes.mpp / mpp - 1) > MPP_TOLERANCE:
+    if mpp is not None and abs(attributes.mpp / mpp - 1) > MPP_TOLERANCE:
         raise InputError(
             f"has {attributes.mpp:.4g} µm per pixel, the model was trained on {mpp:.4g} µm per pixel",
             subject=shard.path,

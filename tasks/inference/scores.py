@@ -48,7 +48,7 @@ class ScoreAttributes(Record):
     """
 
     format: Literal["camnet-scores/1"] = SCHEMA
-    slide: str
+    slide: str = Field(pattern=r"^[^/\\\p{Cc}]+$", description="names files, so it holds no separator")
     patient: str
     centre: int | None = None
     truth: Literal["tumour", "negative", "unknown"]
@@ -111,8 +111,9 @@ def write_scores(path: Path, scores: Scores) -> None:
         The disk is full or the folder is not writable (see `tasks.atomic.atomic_path`).
     """
     values = scores.attributes.model_dump(exclude_none=True)
-    # "latest" keeps no time stamps: the same scores give the same bytes.
-    with atomic.atomic_path(path) as temporary, h5py.File(temporary, "w", libver="latest") as file:
+    # The default format keeps no time stamps, newer ones (libver="latest") date the root group: the same scores
+    # would not give the same bytes.
+    with atomic.atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
         file.attrs.update({"schema": values.pop("format"), **values})
         for name, dtype in COLUMN_DTYPES.items():
             file.create_dataset(name, data=np.asarray(getattr(scores, name), dtype=dtype))
@@ -141,7 +142,7 @@ def read_scores(path: Path) -> Scores:
 def _attributes(path: Path, values: dict[str, Any]) -> ScoreAttributes:
     plain = {name: value.item() if hasattr(value, "item") else value for name, value in values.items()}
     try:
-        return ScoreAttributes.model_validate({**plain, "format": plain.pop("schema", None)})
+        return ScoreAttributes.model_validate({"format": plain.pop("schema", None), **plain})
     except ValidationError as error:
         wrong = ", ".join(".".join(map(str, item["loc"])) or "all" for item in error.errors())
         raise IntegrityError(f"is no {SCHEMA} file (attributes: {wrong})", subject=path, remedy=_REMEDY) from error

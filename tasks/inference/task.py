@@ -22,7 +22,7 @@ class Inference(Record):
     evaluation: Evaluation | None
 
 
-@task(name="infer-slides", persist_result=True)
+@task(name="infer-slides", persist_result=True, result_serializer="json")
 def infer_slides_task(
     model_folder: Path, slides: list[SlideInputs], out: Path, config: InferConfig, seed: int
 ) -> Inference:

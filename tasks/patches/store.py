@@ -86,8 +86,8 @@ def write_shard(path: Path, attributes: ShardAttributes) -> Iterator[ShardWriter
     PermanentFault, InputError
         The disk is full or the folder is not writable (see `tasks.atomic.atomic_path`).
     """
-    # "latest" keeps no time stamps: the same patches give the same bytes.
-    with atomic.atomic_path(path) as temporary, h5py.File(temporary, "w", libver="latest") as file:
+    # The default format keeps no time stamps (newer ones date the groups): the same patches give the same bytes.
+    with atomic.atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
         file.attrs.update(attributes.to_hdf5())
         yield ShardWriter(file, attributes)
 

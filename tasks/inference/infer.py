@@ -1,0 +1,147 @@
+"""Layer 3 for one slide: scores and heatmap from a dense shard (paper section 3.7)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from tasks.config import InferConfig
+from tasks.digests import file_digest
+from tasks.errors import InputError, IntegrityError
+from tasks.inference.evaluate import SlideScores, patch_auc, slide_score
+from tasks.inference.heatmap import score_grid
+from tasks.inference.heatmap_figure import HeatmapPicture, draw_heatmap
+from tasks.inference.predict import check_fit, score_patches
+from tasks.inference.scores import ScoreAttributes, Scores, write_scores
+from tasks.inference.slide_files import FailedSlide, InferredSlide, SlideInputs
+from tasks.inference.thumbnail import read_thumbnail
+from tasks.patches.attributes import ShardAttributes
+from tasks.patches.store import Shard, open_shard
+from tasks.slides.annotations import Annotations, tumour_mask
+from tasks.slides.geojson import from_geojson
+from tasks.training.card import ModelCard
+from tasks.training.model_folder import read_model
+
+
+def infer_slide(model_folder: Path, inputs: SlideInputs, out: Path, config: InferConfig) -> InferredSlide:
+    """Score one slide and draw its heatmap.
+
+    Writes ``SLIDE.scores.h5`` and ``SLIDE.heatmap.png`` into the folder `out`.
+
+    Raises
+    ------
+    InputError, IntegrityError
+        The model does not fit the shard, or a file is missing or not what it should be.
+    """
+    model, card = read_model(model_folder)
+    return _infer(model, card, inputs, out, config)
+
+
+def infer_slides(
+    model_folder: Path, slides: Iterable[SlideInputs], out: Path, config: InferConfig
+) -> Iterator[InferredSlide | FailedSlide]:
+    """Score several slides with a model that is read once; a bad slide is reported and the others go on.
+
+    Raises
+    ------
+    InputError, IntegrityError
+        The model folder cannot be used.
+    """
+    model, card = read_model(model_folder)
+    for inputs in slides:
+        try:
+            yield _infer(model, card, inputs, out, config)
+        except (InputError, IntegrityError) as error:
+            reason = f"{error.subject}: {error.cause}" if error.subject else error.cause
+            yield FailedSlide(shard=inputs.shard, reason=reason, remedy=error.remedy)
+
+
+def _infer(model: keras.Model, card: ModelCard, inputs: SlideInputs, out: Path, config: InferConfig) -> InferredSlide:
+    started = time.monotonic()
+    with open_shard(inputs.shard) as shard:
+        check_fit(shard, patch_px=card.patch_px, mpp=card.mpp)
+        shard_digest = inputs.shard_digest or file_digest(inputs.shard)
+        attributes = _score_attributes(shard, card.weights_digest, shard_digest)
+        scores = _score(model, shard, attributes, config.batch_size)
+    seconds = time.monotonic() - started
+    grid = score_grid(scores)
+    of_slide = slide_score(scores.probability, config.slide_quantile)
+    thumbnail = read_thumbnail(
+        inputs.thumbnail, slide_width_px=attributes.slide_width_px, slide_height_px=attributes.slide_height_px
+    )
+    tumour = _tumour(inputs.annotation, attributes, thumbnail)
+    scores_path, heatmap_path = out / f"{attributes.slide}.scores.h5", out / f"{attributes.slide}.heatmap.png"
+    write_scores(scores_path, scores)
+    draw_heatmap(heatmap_path, HeatmapPicture(attributes, grid, thumbnail, tumour, of_slide))
+    summary = SlideScores(
+        slide=attributes.slide,
+        patient=attributes.patient,
+        centre=attributes.centre,
+        label=attributes.slide_label,
+        score=of_slide,
+        patch_auc=patch_auc(scores),
+        patches=len(scores.probability),
+        seconds=seconds,
+    )
+    return InferredSlide(scores=summary, scores_path=scores_path, heatmap_path=heatmap_path)
+
+
+def _score(model: keras.Model, shard: Shard, attributes: ScoreAttributes, batch_size: int) -> Scores:
+    return Scores(
+        attributes=attributes,
+        x_level0_px=shard.x_level0_px,
+        y_level0_px=shard.y_level0_px,
+        probability=score_patches(model, shard, batch_size),
+        label=shard.label,
+        tumour_fraction=shard.tumour_fraction,
+    )
+
+
+def _score_attributes(shard: Shard, model_digest: str, shard_digest: str) -> ScoreAttributes:
+    source = shard.attributes
+    if source.sampling != "grid":
+        raise InputError(
+            "holds patches at random positions, of which no heatmap can be made",
+            subject=shard.path,
+            remedy="score the dense shard of this slide (preprocess.grid_splits)",
+        )
+    shared = set(ScoreAttributes.model_fields) & set(ShardAttributes.model_fields) - {"format"}
+    values = source.model_dump(include=shared) | {
+        "stride_level0_px": source.stride_px * source.level_downsample,
+        "model_digest": model_digest,
+        "shard_digest": shard_digest,
+    }
+    try:
+        return ScoreAttributes.model_validate(values)
+    except ValidationError as error:
+        wrong = "; ".join(f"{item['loc'][0]}: {item['msg']}" for item in error.errors())
+        raise InputError(f"states values that cannot be used ({wrong})", subject=shard.path) from error
+
+
+def _tumour(
+    annotation: Path | None, attributes: ScoreAttributes, thumbnail: NDArray[np.uint8]
+) -> NDArray[np.bool_] | None:
+    if annotation is None:
+        return None
+    height_px, width_px = thumbnail.shape[:2]
+    mask = tumour_mask(
+        _read_annotation(annotation),
+        (height_px, width_px),
+        attributes.slide_width_px / width_px,
+        attributes.slide_height_px / height_px,
+    )
+    return mask.astype(bool)
+
+
+def _read_annotation(path: Path) -> Annotations:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot be read ({error})", subject=path, remedy="transfer the annotation again") from error
+    return from_geojson(text, source=str(path))

@@ -1,0 +1,118 @@
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from PIL import Image
+
+from tasks.config import InferConfig
+from tasks.digests import file_digest
+from tasks.errors import InputError, IntegrityError
+from tasks.inference.infer import infer_slide, infer_slides
+from tasks.inference.scores import read_scores
+from tasks.inference.slide_files import FailedSlide, SlideInputs
+from tasks.training.model_folder import WEIGHTS_NAME
+from tests.services.scored_slide import SlideFiles, write_model, write_slide
+
+CONFIG = InferConfig(batch_size=32)
+
+
+@pytest.fixture(scope="module")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_model(tmp_path_factory.mktemp("models") / "model")
+
+
+def inputs(files: SlideFiles) -> SlideInputs:
+    return SlideInputs(shard=files.shard, thumbnail=files.thumbnail, annotation=files.annotation)
+
+
+def test_a_slide_gets_scores_and_a_heatmap(model_folder: Path, tmp_path: Path) -> None:
+    files = write_slide(tmp_path / "in")
+    done = infer_slide(model_folder, inputs(files), tmp_path / "out", CONFIG)
+    assert done.scores.slide == "patient_004_node_4"
+    assert done.scores.label == 1
+    assert done.scores.score > 0.9
+    assert done.scores.patch_auc is not None
+    assert done.scores.patch_auc > 0.99
+    scores = read_scores(done.scores_path)
+    assert done.scores.patches == len(scores.probability)
+    assert scores.attributes.shard_digest == file_digest(files.shard)
+    assert scores.attributes.model_digest == file_digest(model_folder / WEIGHTS_NAME)
+    assert scores.probability[scores.label == 1].mean() > 0.9
+    assert scores.probability[scores.label == 0].mean() < 0.1
+    with Image.open(done.heatmap_path) as image:
+        assert image.width == 1200
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "patient_004_node_4.heatmap.png",
+        "patient_004_node_4.scores.h5",
+    ]
+
+
+def test_the_same_inputs_give_the_same_files(model_folder: Path, tmp_path: Path) -> None:
+    files = write_slide(tmp_path / "in")
+    runs = [infer_slide(model_folder, inputs(files), tmp_path / name, CONFIG) for name in ("a", "b")]
+    assert runs[0].scores_path.read_bytes() == runs[1].scores_path.read_bytes()
+    assert runs[0].heatmap_path.read_bytes() == runs[1].heatmap_path.read_bytes()
+
+
+def test_a_slide_without_annotation_or_truth_is_scored_all_the_same(model_folder: Path, tmp_path: Path) -> None:
+    files = write_slide(tmp_path / "in", truth="unknown")
+    done = infer_slide(
+        model_folder, SlideInputs(shard=files.shard, thumbnail=files.thumbnail), tmp_path / "out", CONFIG
+    )
+    assert done.scores.label is None
+    assert done.scores.patch_auc is None
+    assert done.scores.score < 0.1
+
+
+def test_one_bad_slide_does_not_stop_the_others(model_folder: Path, tmp_path: Path) -> None:
+    good = [write_slide(tmp_path, f"patient_{n:03}_node_0", patient=f"patient_{n:03}") for n in (1, 2)]
+    coarse = write_slide(tmp_path, "coarse", mpp=1.0)
+    cut_off = write_slide(tmp_path, "cut_off")
+    cut_off.shard.write_bytes(cut_off.shard.read_bytes()[:-5000])
+    no_json = write_slide(tmp_path, "no_json")
+    no_json.annotation.write_text("{")
+    order = [good[0], coarse, cut_off, no_json, good[1]]
+    outcomes = list(infer_slides(model_folder, map(inputs, order), tmp_path / "out", CONFIG))
+    assert [isinstance(outcome, FailedSlide) for outcome in outcomes] == [False, True, True, True, False]
+    failed = [outcome for outcome in outcomes if isinstance(outcome, FailedSlide)]
+    assert "µm per pixel" in failed[0].reason
+    assert "no complete HDF5 file" in failed[1].reason
+    assert str(no_json.annotation) in failed[2].reason
+    assert all(outcome.remedy for outcome in failed)
+    assert not list((tmp_path / "out").glob("coarse*"))
+
+
+def test_patches_at_random_positions_are_refused(model_folder: Path, tmp_path: Path) -> None:
+    files = write_slide(tmp_path / "in", sampling="random")
+    with pytest.raises(InputError, match="random positions"):
+        infer_slide(model_folder, inputs(files), tmp_path / "out", CONFIG)
+
+
+def test_a_slide_name_that_leads_elsewhere_is_refused(model_folder: Path, tmp_path: Path) -> None:
+    files = write_slide(tmp_path / "in")
+    with h5py.File(files.shard, "a") as file:
+        file.attrs["slide"] = "../../elsewhere"
+    with pytest.raises((InputError, IntegrityError), match="slide"):
+        infer_slide(model_folder, inputs(files), tmp_path / "out", CONFIG)
+    assert not list(tmp_path.glob("elsewhere*"))
+
+
+def test_a_model_whose_weights_changed_is_refused(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "model")
+    files = write_slide(tmp_path / "in")
+    weights = bytearray((folder / WEIGHTS_NAME).read_bytes())
+    weights[len(weights) // 2] ^= 1
+    (folder / WEIGHTS_NAME).write_bytes(weights)
+    with pytest.raises(IntegrityError):
+        next(infer_slides(folder, [inputs(files)], tmp_path / "out", CONFIG))
+
+
+def test_the_slide_quantile_of_the_configuration_is_used(model_folder: Path, tmp_path: Path) -> None:
+    files = write_slide(tmp_path / "in")
+    scores = [
+        infer_slide(model_folder, inputs(files), tmp_path / "out", InferConfig(slide_quantile=q)).scores.score
+        for q in (0.5, 1.0)
+    ]
+    probability = read_scores(tmp_path / "out" / "patient_004_node_4.scores.h5").probability
+    assert scores == pytest.approx([float(np.median(probability)), float(probability.max())], abs=1e-6)
