@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 from urllib.error import URLError
 from urllib.request import urlopen
 
@@ -61,21 +62,29 @@ def running_server(home: Path, *, host: str = "127.0.0.1", port: int | None = No
     environment.pop("PREFECT_API_URL", None)
     output = home / "server.log"
     with output.open("ab") as log_file:
-        # Prefect turns SIGTERM into SIGINT, which a process started in the background ignores by default.
-        server = subprocess.Popen(
-            [sys.executable, "-m", "prefect", "server", "start", "--host", host, "--port", str(port)],
-            stdin=subprocess.DEVNULL,
-            stdout=log_file,
-            stderr=subprocess.STDOUT,
-            env=environment,
-            start_new_session=True,
-            preexec_fn=_default_interrupt,  # no threads hold locks that this one call needs
-        )
+        command = [sys.executable, "-m", "prefect", "server", "start", "--host", host, "--port", str(port)]
+        server = start_group(command, log_file, environment)
         try:
             _wait_until_healthy(url, server, output)
             yield url
         finally:
             stop_group(server)
+
+
+def start_group(command: list[str], output: IO[bytes], environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    """Start a process that leads its own session and listens to SIGINT.
+
+    Prefect turns SIGTERM into SIGINT, which a process that was started in the background would ignore.
+    """
+    return subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        env=environment,
+        start_new_session=True,
+        preexec_fn=_default_interrupt,
+    )
 
 
 def stop_group(process: subprocess.Popen[bytes], grace_s: float = 10.0) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+from uuid import UUID
 
 from prefect import task
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
@@ -15,7 +16,7 @@ from tasks.training.job import ShardOfJob
 from tasks.training.train import train
 
 
-@task(name="train", persist_result=True)
+@task(name="train", persist_result=True, result_serializer="json")
 def train_task(
     config: TrainConfig,
     shards: list[ShardOfJob],
@@ -29,7 +30,10 @@ def train_task(
 ) -> ModelCard:
     """Run `tasks.training.train.train`; each epoch is a line of the log and a step of a progress artifact."""
     log = get_run_logger()
-    artifact = create_progress_artifact(0.0, key="training", description=f"{config.architecture}, {ranks} ranks")
+    # The function is typed for asynchronous callers too.
+    artifact = cast(
+        "UUID", create_progress_artifact(0.0, key="training", description=f"{config.architecture}, {ranks} ranks")
+    )
 
     def tell(event: dict[str, Any]) -> None:
         if "epoch" in event:

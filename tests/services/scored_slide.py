@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import keras
 import numpy as np
@@ -58,7 +58,7 @@ def write_slide(
         label[:] = -1
     pixels = tissue_patches(len(x), tumour >= 0.5, seed=len(name))
     ones = np.ones(len(x), np.float32)
-    index = {"x_level0_px": x, "y_level0_px": y, "label": label, "tumour_fraction": tumour}
+    index: dict[str, NDArray[Any]] = {"x_level0_px": x, "y_level0_px": y, "label": label, "tumour_fraction": tumour}
     index |= {"tissue_fraction": ones, "white_fraction": 0 * ones}
     with write_shard(files.shard, _attributes(name, patient, truth, mpp, sampling)) as writer:
         writer.append(PatchBatch(pixels, index))

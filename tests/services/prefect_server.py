@@ -1,0 +1,62 @@
+"""A real Prefect server and real process workers for tests; all stopped by PID."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from flows.environment import DEFAULTS
+from flows.server import running_server, start_group, stop_group
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@contextmanager
+def server_with_workers(folder: Path, pools: Sequence[str]) -> Iterator[dict[str, str]]:
+    """Run a server and one process worker a pool; give the environment in which they are reached."""
+    with ExitStack() as stack:
+        url = stack.enter_context(running_server(folder / "server"))
+        environment = {**os.environ, **DEFAULTS, "PREFECT_API_URL": url, "PREFECT_HOME": str(folder / "home")}
+        for pool in pools:
+            prefect(environment, "work-pool", "create", "--type", "process", pool)
+        prefect(environment, "deploy", "--all", "--prefect-file", str(REPOSITORY / "deployments" / "prefect.yaml"))
+        for pool in pools:
+            log = stack.enter_context((folder / f"worker-{pool}.log").open("wb"))
+            worker = start_group(
+                [
+                    sys.executable,
+                    "-m",
+                    "prefect",
+                    "worker",
+                    "start",
+                    "--pool",
+                    pool,
+                    "--name",
+                    pool,
+                    "--type",
+                    "process",
+                ],
+                log,
+                environment,
+            )
+            stack.callback(stop_group, worker)
+        yield environment
+
+
+def prefect(environment: dict[str, str], *arguments: str) -> str:
+    """Run a prefect command and give its output; a failure shows it."""
+    done = subprocess.run(
+        [sys.executable, "-m", "prefect", "--no-prompt", *arguments],
+        env=environment,
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout

@@ -1,0 +1,84 @@
+"""Two folders and the ways between them, for tests of movers."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from deployments.loopback_sshd import LoopbackSshd
+from transfer.ledger import Ledger
+from transfer.manifest import Entry, Kind, manifest_of
+from transfer.model import Batch, Endpoint, Outcome, Policy, Progress, SshAccount, TransferOptions
+from transfer.mover import open_mover
+
+WAYS = ("local", "push", "pull", "relay")
+CHUNK_BYTES = 64 << 10
+QUICK = TransferOptions(streams=2, chunk_bytes=CHUNK_BYTES, attempts=3, stall_s=5.0, backoff_s=0.01)
+
+
+def account_of(sshd: LoopbackSshd, *, port: int | None = None) -> SshAccount:
+    """The server's account, through another port (of a proxy) when one is given."""
+    known_hosts = sshd.known_hosts
+    if port is not None:
+        known_hosts = sshd.folder / f"known_hosts-{port}"
+        known_hosts.write_text(sshd.known_hosts.read_text().replace(f"]:{sshd.port} ", f"]:{port} "))
+    return SshAccount(host=sshd.host, port=port or sshd.port, user=sshd.user, key=sshd.key, known_hosts=known_hosts)
+
+
+def random_bytes(size: int, seed: int = 0) -> bytes:
+    return random.Random(seed).randbytes(size)
+
+
+@dataclass(frozen=True)
+class Route:
+    """A source folder, a destination folder and the endpoints that lead to them."""
+
+    here: Path
+    there: Path
+    source: Endpoint
+    destination: Endpoint
+    ledger: Ledger
+
+    def put(self, files: dict[str, bytes]) -> None:
+        for path, content in files.items():
+            (self.here / path).parent.mkdir(parents=True, exist_ok=True)
+            (self.here / path).write_bytes(content)
+
+    def batch(self, *paths: str, kind: Kind = "scores") -> Batch:
+        manifest = manifest_of(self.here, [(path, kind, None, None) for path in paths], run="run-1", site="site-a")
+        return self.batch_of(manifest.entries)
+
+    def batch_of(self, entries: Iterable[Entry]) -> Batch:
+        return Batch(run="run-1", source=self.source, destination=self.destination, entries=tuple(entries))
+
+    def move(
+        self, batch: Batch, options: TransferOptions = QUICK, progress: Progress = lambda path, arrived: None
+    ) -> list[Outcome]:
+        return open_mover("auto", batch.source, batch.destination, options, self.ledger).move(batch, progress)
+
+    def digest_there(self, path: str) -> str:
+        return "sha256:" + hashlib.sha256((self.there / path).read_bytes()).hexdigest()
+
+    def litter(self) -> list[Path]:
+        """Everything at the destination or in the journals that is no final file."""
+        journals = self.ledger.path.parent / "journals"
+        return [*self.there.rglob(".*.camnet-part"), *journals.rglob("*.journal")]
+
+
+def route_of(folder: Path, way: str, account: SshAccount | None, *, policy: Policy = "open") -> Route:
+    """Make two folders and the endpoints for one of `WAYS`."""
+    here, there = folder / "here", folder / "there"
+    here.mkdir(parents=True)
+    there.mkdir()
+    source_ssh = account if way in ("pull", "relay") else None
+    destination_ssh = account if way in ("push", "relay") else None
+    return Route(
+        here,
+        there,
+        Endpoint(site="site-a", root=str(here), policy=policy, ssh=source_ssh),
+        Endpoint(site="site-b", root=str(there), ssh=destination_ssh),
+        Ledger(folder / "state" / "ledger.jsonl"),
+    )
