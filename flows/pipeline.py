@@ -18,7 +18,7 @@ from flows.infer import InferResult, infer
 from flows.preprocess import PreprocessResult, preprocess
 from flows.report import report
 from flows.run_state import RunState
-from flows.site_flow import at
+from flows.site_flow import at, run_name
 from flows.stage import StageResult, stage
 from flows.train import TrainResult, train
 from tasks.artifacts import Record
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 R = TypeVar("R", bound=Record)
 
 
-@flow(name="pipeline", persist_result=True, result_serializer="json")
+@flow(name="pipeline", flow_run_name=run_name, persist_result=True, result_serializer="json")
 def pipeline(context: RunContext) -> RunState:
     """Run all stages, each at its site; the report is written also when a stage fails.
 
@@ -39,6 +39,10 @@ def pipeline(context: RunContext) -> RunState:
     CamNetError
         A stage could not be run at all. Slides that failed are in the returned state instead.
     """
+    return _run_stages(context)
+
+
+def _run_stages(context: RunContext) -> RunState:
     source, trainer = context.source, context.trainer
     with _followed(context) as progress:
         made = progress.add("preprocessed", at(context, source, preprocess, PreprocessResult))
@@ -68,7 +72,7 @@ def run(config: Path, workspace: Path = Path("camnet-workspace")) -> RunState:
     workspace
         Folder there for the run folders.
     """
-    return pipeline(make_context(load_config(config), workspace, "deployed"))
+    return _run_stages(make_context(load_config(config), workspace, "deployed"))
 
 
 class _Progress:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar, cast
 from uuid import UUID
 
+import prefect.runtime
 from prefect import flow, get_client
 from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
@@ -47,7 +48,15 @@ def site_flow(function: Callable[..., R]) -> Flow[..., R]:
     # Prefect reads the parameters' types; resolved here, since it would look for their names in this module.
     run.__signature__ = inspect.signature(function, eval_str=True)  # type: ignore[attr-defined]  # functions have it
     run.__annotations__ = inspect.get_annotations(function, eval_str=True)
-    return flow(name=function.__name__, persist_result=True, result_serializer="json")(run)
+    settings = flow(name=function.__name__, flow_run_name=run_name, persist_result=True, result_serializer="json")
+    return settings(run)
+
+
+def run_name() -> str:
+    """Name of a flow run: the flow and the run of CamNet that it belongs to."""
+    context = prefect.runtime.flow_run.parameters["context"]
+    plain = RunContext.model_validate(context) if isinstance(context, dict) else context
+    return f"{prefect.runtime.flow_run.flow_name}-{plain.config.name}"
 
 
 def at(context: RunContext, site: Site, stage: Flow[..., R], result: type[R], **inputs: Any) -> R:  # noqa: ANN401

@@ -6,13 +6,21 @@ import errno
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tasks.errors import InputError, PermanentFault
 
 _DISK_FAULTS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG}
-_ACCESS_FAULTS = {errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.ENOENT, errno.EISDIR}
+_ACCESS_FAULTS = {
+    errno.EACCES,
+    errno.EPERM,
+    errno.ENOTDIR,
+    errno.ENOENT,
+    errno.EISDIR,
+    errno.EEXIST,
+    errno.ENAMETOOLONG,
+}
 
 
 @contextmanager
@@ -39,7 +47,9 @@ def atomic_path(final: Path) -> Iterator[Path]:
             temporary.replace(final)
             fsync_folder(final.parent)
     finally:
-        temporary.unlink(missing_ok=True)
+        # What cannot be removed was never made, or its own error is on its way already.
+        with suppress(OSError):
+            temporary.unlink()
 
 
 def write_bytes(final: Path, data: bytes) -> None:

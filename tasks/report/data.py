@@ -69,7 +69,15 @@ class Score(Record):
 
 
 class HeatmapRow(Record):
-    """One slide that was scored. Pictures are files beside the report, or None when they stay at their site."""
+    """One slide that was scored. Pictures are files beside the report, or None when they stay at their site.
+
+    Attributes
+    ----------
+    heatmap
+        Slide and annotated tumour beside the map of the probabilities.
+    panel
+        Grad-CAM of its highest scored patches.
+    """
 
     slide: str
     patient: str
@@ -91,7 +99,7 @@ class Failure(Record):
 
 
 class ReportData(Record):
-    """Everything on the page.
+    """Everything on the page. Paths of pictures are absolute or relative to the folder of the report.
 
     Attributes
     ----------
