@@ -48,8 +48,8 @@ def site_flow(function: Callable[..., R]) -> Flow[..., R]:
     # Prefect reads the parameters' types; resolved here, since it would look for their names in this module.
     run.__signature__ = inspect.signature(function, eval_str=True)  # type: ignore[attr-defined]  # functions have it
     run.__annotations__ = inspect.get_annotations(function, eval_str=True)
-    settings = flow(name=function.__name__, flow_run_name=run_name, persist_result=True, result_serializer="json")
-    return settings(run)
+    as_flow = flow(name=function.__name__, flow_run_name=run_name, persist_result=True, result_serializer="json")
+    return as_flow(run)
 
 
 def run_name() -> str:
