@@ -16,14 +16,14 @@ from flows.context import RunContext
 from flows.site_flow import site_flow
 from tasks.artifacts import Artifact, Record, describe
 from tasks.caching import content_key
-from tasks.errors import InputError, PermanentFault
+from tasks.errors import InputError, IntegrityError, PermanentFault
 from tasks.patches.outcome import SlideOutcome
 from tasks.patches.preprocess import failed_outcome, find_outcome
 from tasks.patches.slide_job import SlideJob
 from tasks.patches.task import preprocess_slide_task
 from tasks.slides.cohort import find_slides
 from tasks.slides.split import assign_splits
-from transfer.manifest import Kind, manifest_of, write_manifest
+from transfer.manifest import Kind, Manifest, manifest_of, read_manifest, write_manifest
 
 MANIFEST_NAME = "manifest.json"
 MANIFEST_SCHEMA = "camnet-manifest/1"
@@ -152,9 +152,17 @@ def _write_manifest(context: RunContext, outcomes: tuple[SlideOutcome, ...]) -> 
         for file in outcome.files
     ]
     manifest = manifest_of(folder, files, run=context.config.name, site=context.source.name)
-    write_manifest(folder / MANIFEST_NAME, manifest)
+    if not _is_written(folder / MANIFEST_NAME, manifest):
+        write_manifest(folder / MANIFEST_NAME, manifest)
     key = content_key(MANIFEST_SCHEMA, inputs=[manifest.digest], config=None, code=[])
     return describe(root, folder / MANIFEST_NAME, made_by=MANIFEST_SCHEMA, key=key)
+
+
+def _is_written(path: Path, manifest: Manifest) -> bool:
+    try:
+        return read_manifest(path).digest == manifest.digest
+    except (InputError, IntegrityError):
+        return False
 
 
 def _table(outcomes: tuple[SlideOutcome, ...]) -> list[dict[str, Any]]:

@@ -37,7 +37,9 @@ def load_backbone_weights(backbone: keras.Model, path: Path, *, architecture: st
         raise InputError("is no file", subject=path, remedy="check train.weights")
     if digest is not None and file_digest(path) != digest:
         raise IntegrityError(
-            f"has not the digest {digest}", subject=path, remedy="fetch the weights again or correct train.weights_digest"
+            f"has not the digest {digest}",
+            subject=path,
+            remedy="fetch the weights again or correct train.weights_digest",
         )
     problem = _misfit(backbone, path, architecture) or _load(backbone, path)
     if problem is not None:

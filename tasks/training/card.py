@@ -67,9 +67,10 @@ class ModelCard(Record):
 
     Attributes
     ----------
-    patch_px, level, mpp
-        Side of the patches, pyramid level and µm per pixel of the training shards; `mpp` is None when a
-        shard does not state it, and the mean when scanners differ slightly.
+    patch_px, level
+        Side of the patches and pyramid level of the training shards.
+    mpp
+        µm per pixel of the training patches, mean over their shards (scanners differ slightly).
     normalisation
         What is done to RGB 0..255 before the first convolution.
     labels
@@ -89,7 +90,7 @@ class ModelCard(Record):
     architecture: str
     patch_px: int
     level: int
-    mpp: float | None
+    mpp: float
     colour_order: Literal["RGB"] = "RGB"
     normalisation: str
     labels: tuple[str, str] = ("normal", "tumour")

@@ -1,31 +1,19 @@
-"""The folder of a trained model: weights, card, log and curves; complete or absent.
-
-=====================  =============================================================================
-``model.weights.h5``   weights only (Keras 3 wants this suffix); the architecture comes from code
-``card.json``          `tasks.training.card.ModelCard`
-``log.jsonl``          what happened, one JSON object a line
-``curves.png``         loss and AUC by epoch
-=====================  =============================================================================
-"""
+"""Reading a trained model back: the network from code, numbers from the file."""
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import keras
 
-from tasks import atomic
 from tasks.digests import file_digest
 from tasks.errors import InputError, IntegrityError
 from tasks.training.backbone_weights import weight_shapes
 from tasks.training.card import ModelCard, read_card
+from tasks.training.folder import CARD_NAME, WEIGHTS_NAME
 from tasks.training.models import build
 
-WEIGHTS_NAME = "model.weights.h5"
-CARD_NAME = "card.json"
-LOG_NAME = "log.jsonl"
-CURVES_NAME = "curves.png"
+__all__ = ["CARD_NAME", "WEIGHTS_NAME", "load_weights", "read_model"]
 
 
 def read_model(folder: Path) -> tuple[keras.Model, ModelCard]:
@@ -75,19 +63,3 @@ def load_weights(model: keras.Model, weights: Path) -> None:
     if not fits:
         raise IntegrityError(f"does not hold the weights of {model.name}", subject=weights, remedy="train anew")
     model.load_weights(weights)
-
-
-def publish(complete: Path, final: Path) -> None:
-    """Give the complete folder `complete` its final name; both must be on the same file system.
-
-    A model that is already there is replaced; at no time is there a half of one under the final name.
-    """
-    for file in sorted(complete.iterdir()):
-        atomic.fsync_file(file)
-    atomic.fsync_folder(complete)
-    old = complete.with_name(f"{complete.name}.replaced")
-    if final.exists():
-        final.rename(old)
-    complete.rename(final)
-    atomic.fsync_folder(final.parent)
-    shutil.rmtree(old, ignore_errors=True)

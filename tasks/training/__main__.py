@@ -1,0 +1,81 @@
+"""``python -m tasks.training JOB.json``: one rank, started by ``horovodrun`` or ``mpirun``."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+
+import psutil
+
+from tasks.errors import ExitCode, InputError
+from tasks.training.job import read_job
+from tasks.training.processes import LAUNCHER_VARIABLE
+from tasks.training.rank_error import RankError, leave_error
+
+_WATCH_S = 1.0
+_log = logging.getLogger("tasks.training")
+
+
+def main(arguments: list[str]) -> int:
+    """Run one rank; the exit code is one of `tasks.errors.ExitCode`."""
+    logging.basicConfig(
+        level=logging.INFO,
+        stream=sys.stderr,
+        format='{"time": "%(asctime)s", "level": "%(levelname)s", "message": "%(message)s"}',
+    )
+    if len(arguments) != 1:
+        _log.error("usage: python -m tasks.training JOB.json")
+        return ExitCode.USAGE
+    _end_with_launcher(os.environ.get(LAUNCHER_VARIABLE))
+    try:
+        job = read_job(Path(arguments[0]))
+    except InputError as error:
+        _log.error("%s", error)
+        return error.exit_code
+    # Imported here: a usage error must not wait for TensorFlow, and ranks log before it is loaded.
+    import horovod.tensorflow as hvd
+
+    from tasks.training.rank import run_rank
+
+    hvd.init()
+    rank = hvd.rank()
+    try:
+        run_rank(job)
+    except BaseException as error:
+        _log.exception("rank %d ends", rank)
+        ended_by = RankError.of(error, rank)
+        leave_error(job.errors_folder, ended_by)
+        # Not sys.exit: Horovod's and MPI's exit handlers wait for the other ranks, who wait for this one.
+        logging.shutdown()
+        os._exit(ended_by.exit_code)
+    hvd.shutdown()
+    return ExitCode.DONE
+
+
+def _end_with_launcher(launcher: str | None) -> None:
+    """End this process when the one that started the training is gone, even by ``kill -9``."""
+    if launcher is None:
+        return
+    pid, started = launcher.split(":")
+
+    def watch() -> None:
+        while _is_running(int(pid), float(started)):
+            time.sleep(_WATCH_S)
+        os._exit(ExitCode.RETRY_LATER)
+
+    threading.Thread(target=watch, name="watch-launcher", daemon=True).start()
+
+
+def _is_running(pid: int, started: float) -> bool:
+    try:
+        return abs(psutil.Process(pid).create_time() - started) < 1.0
+    except psutil.NoSuchProcess:
+        return False
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

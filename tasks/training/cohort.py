@@ -1,0 +1,163 @@
+"""The labelled patches of all shards of a training, checked before the first step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.config import Split
+from tasks.errors import InputError
+from tasks.patches.store import open_shard
+
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class ShardFacts:
+    """What a training must know of one shard; pixels stay on disk."""
+
+    path: Path
+    split: Split
+    patient: str
+    patch_px: int
+    level: int
+    mpp: float
+    label: NDArray[np.int8]
+
+
+@dataclass(frozen=True)
+class LabelledRows:
+    """The rows with a known label of all shards of one split, in the order of the shards.
+
+    Attributes
+    ----------
+    shards
+        Shards of the split.
+    shard
+        (N,) position in `shards` of the file that holds the row.
+    row
+        (N,) row in that file.
+    label
+        (N,) 1 tumour, 0 normal.
+    """
+
+    shards: tuple[ShardFacts, ...]
+    shard: NDArray[np.int64]
+    row: NDArray[np.int64]
+    label: NDArray[np.int8]
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    @property
+    def patients(self) -> NDArray[np.str_]:
+        """(N,) patient of each row."""
+        return np.array([facts.patient for facts in self.shards], dtype=np.str_)[self.shard]
+
+    def describe(self, rows: NDArray[np.int64]) -> str:
+        """Name some rows (at most four) for a message, as ``FILE row 7``."""
+        named = [f"{self.shards[self.shard[row]].path.name} row {self.row[row]}" for row in rows[:4]]
+        return ", ".join(named) + (f" and {len(rows) - 4} more" if len(rows) > 4 else "")
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """All shards of a training."""
+
+    shards: tuple[ShardFacts, ...]
+
+    @property
+    def patch_px(self) -> int:
+        """Side of the patches, the same in all shards."""
+        return self.shards[0].patch_px
+
+    @property
+    def level(self) -> int:
+        """Pyramid level of the patches, the same in all shards."""
+        return self.shards[0].level
+
+    def rows(self, split: Split) -> LabelledRows:
+        """Labelled rows of one split; rows whose label is unknown (-1) are left out."""
+        shards = tuple(facts for facts in self.shards if facts.split == split)
+        known = [np.flatnonzero(facts.label >= 0) for facts in shards]
+        return LabelledRows(
+            shards=shards,
+            shard=np.repeat(np.arange(len(shards)), [len(rows) for rows in known]),
+            row=np.concatenate([np.empty(0, np.int64), *known]),
+            label=np.concatenate([np.empty(0, np.int8), *(f.label[r] for f, r in zip(shards, known, strict=True))]),
+        )
+
+    def patients(self, split: Split) -> tuple[str, ...]:
+        """Patients of one split, sorted."""
+        return tuple(sorted({facts.patient for facts in self.shards if facts.split == split}))
+
+
+def read_cohort(paths: Sequence[Path]) -> Cohort:
+    """Read attributes and labels of all shards and check that they can be trained on together.
+
+    Raises
+    ------
+    InputError
+        A patient is in two splits, patches differ in size or level, or the training split lacks a class.
+    IntegrityError
+        A shard is damaged.
+    """
+    if not paths:
+        raise InputError("there is no shard to train on", remedy="run `camnet preprocess` first")
+    cohort = Cohort(tuple(_read_facts(path) for path in paths))
+    _refuse_leakage(cohort)
+    _refuse_mixed_patches(cohort)
+    _refuse_missing_class(cohort)
+    return cohort
+
+
+def _read_facts(path: Path) -> ShardFacts:
+    with open_shard(path) as shard:
+        stated = shard.attributes
+        return ShardFacts(
+            path=path,
+            split=stated.split,
+            patient=stated.patient,
+            patch_px=stated.patch_px,
+            level=stated.level,
+            mpp=stated.mpp,
+            label=shard.label,
+        )
+
+
+def _refuse_leakage(cohort: Cohort) -> None:
+    splits: dict[str, set[str]] = {}
+    for facts in cohort.shards:
+        splits.setdefault(facts.patient, set()).add(facts.split)
+    leaking = sorted(f"{patient} ({' and '.join(sorted(of))})" for patient, of in splits.items() if len(of) > 1)
+    if leaking:
+        raise InputError(
+            f"patients are in more than one split: {', '.join(leaking)}",
+            remedy="divide the cohort by patient and make the shards again; a model must be judged on other patients",
+        )
+
+
+def _refuse_mixed_patches(cohort: Cohort) -> None:
+    first = cohort.shards[0]
+    for facts in cohort.shards[1:]:
+        if (facts.patch_px, facts.level) != (first.patch_px, first.level):
+            raise InputError(
+                f"has patches of {facts.patch_px} px at level {facts.level}, "
+                f"but {first.path.name} has {first.patch_px} px at level {first.level}",
+                subject=facts.path,
+                remedy="make all shards with the same preprocess.patch_px and preprocess.level",
+            )
+
+
+def _refuse_missing_class(cohort: Cohort) -> None:
+    labels = cohort.rows("train").label
+    for value, name in ((1, "tumour"), (0, "normal")):
+        if not np.any(labels == value):
+            raise InputError(
+                f"the training split has no {name} patches ({len(labels)} labelled patches in all)",
+                remedy=f"add slides of training patients with annotated tumour, or raise preprocess.{name}_patches",
+            )

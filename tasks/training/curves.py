@@ -1,0 +1,58 @@
+"""Loss and AUC by epoch as a picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from tasks import atomic
+
+_TRAIN, _VALIDATION, _BEST = "#0072b2", "#d55e00", "#767676"
+
+
+def draw_curves(path: Path, log: list[dict[str, Any]], *, title: str) -> None:
+    """Draw the epochs of a training log as PNG.
+
+    Parameters
+    ----------
+    path
+        The picture.
+    log
+        Rows of ``log.jsonl``; those of other events than ``epoch`` are passed over.
+    title
+        Line above the two panels.
+    """
+    epochs = [row for row in log if row["event"] == "epoch"]
+    # Figures without pyplot: no state is shared with whatever else draws in this process.
+    figure = Figure(figsize=(9.0, 3.8), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle(title, fontsize=11)
+    left, right = figure.subplots(1, 2)
+    _line(left, epochs, "loss", "training (classes weighted)", _TRAIN)
+    _line(left, epochs, "validation_loss", "validation", _VALIDATION)
+    left.set_ylabel("cross-entropy (nats a patch)")
+    left.set_ylim(bottom=0)
+    _line(right, epochs, "validation_auc", "validation", _VALIDATION)
+    right.set_ylabel("area under the ROC curve")
+    best = [row["epoch"] for row in epochs if row["best"]][-1:]
+    for axes in (left, right):
+        for epoch in best:
+            axes.axvline(epoch, color=_BEST, linestyle=":", label=f"best epoch ({epoch})")
+        axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(alpha=0.3)
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(fontsize=9)
+    with atomic.atomic_path(path) as temporary:
+        figure.savefig(temporary, format="png", metadata={"Software": "CamNet"})
+
+
+def _line(axes: Axes, epochs: list[dict[str, Any]], key: str, label: str, colour: str) -> None:
+    points = [(row["epoch"], row[key]) for row in epochs if row[key] is not None]
+    if points:
+        axes.plot(*zip(*points, strict=True), marker="o", markersize=4, color=colour, label=label)

@@ -1,0 +1,98 @@
+"""All that a rank needs to know, as one JSON file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field, ValidationError, field_validator
+
+from tasks import atomic
+from tasks.artifacts import Record
+from tasks.config import TrainConfig
+from tasks.digests import file_digest
+from tasks.errors import InputError, IntegrityError
+
+
+class ShardOfJob(Record):
+    """A shard and the digest that it had when it was verified after the transfer."""
+
+    path: Path = Field(description="absolute, at the site that trains")
+    digest: str
+
+
+class TrainingJob(Record):
+    """One training.
+
+    Attributes
+    ----------
+    work
+        Folder of this attempt; rank 0 writes the model into `model_folder` below it.
+    key
+        Content key of the training.
+    threads
+        CPU threads of each rank.
+    """
+
+    config: TrainConfig
+    shards: tuple[ShardOfJob, ...]
+    work: Path
+    ranks: int = Field(ge=1)
+    threads: int = Field(1, ge=1)
+    seed: int = Field(ge=0)
+    key: str
+    manifest_digest: str | None = None
+
+    @field_validator("work")
+    @classmethod
+    def _absolute(cls, work: Path) -> Path:
+        if not work.is_absolute():
+            raise ValueError("must be an absolute path: ranks may start in another folder")
+        return work
+
+    @property
+    def model_folder(self) -> Path:
+        """Where rank 0 writes the model."""
+        return self.work / "model"
+
+    @property
+    def errors_folder(self) -> Path:
+        """Where ranks leave the errors that ended them."""
+        return self.work / "errors"
+
+
+def write_job(path: Path, job: TrainingJob) -> None:
+    """Write `job` as JSON."""
+    atomic.write_text(path, job.model_dump_json(indent=1) + "\n")
+
+
+def read_job(path: Path) -> TrainingJob:
+    """Read a job.
+
+    Raises
+    ------
+    InputError
+        The file is missing or is no job.
+    """
+    try:
+        return TrainingJob.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError) as error:
+        raise InputError(
+            f"is no training job ({error})", subject=path, remedy="start trainings with `camnet train`"
+        ) from error
+
+
+def verify_shard(shard: ShardOfJob) -> None:
+    """Compare a shard with its digest: disks decay, and a transfer that was verified may be long ago.
+
+    Raises
+    ------
+    IntegrityError
+        The file is missing or has another digest.
+    """
+    remedy = "transfer the shard again"
+    try:
+        digest = file_digest(shard.path)
+    except OSError as error:
+        raise IntegrityError(f"cannot be read ({error.strerror})", subject=shard.path, remedy=remedy) from error
+    if digest != shard.digest:
+        raise IntegrityError(f"has the digest {digest}, not {shard.digest}", subject=shard.path, remedy=remedy)

@@ -1,0 +1,183 @@
+"""Start the ranks of a training, watch them, and end them all whatever happens."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import tasks
+from tasks.errors import CamNetError, PermanentFault, RetryableFault
+from tasks.training.folder import LOG_NAME
+from tasks.training.job import TrainingJob, read_job
+from tasks.training.processes import ProcessTree
+from tasks.training.rank_error import first_error
+
+Progress = Callable[[dict[str, Any]], None]
+_POLL_S = 0.2
+# After the first rank has left an error, the others get this long to leave theirs.
+_LAST_WORDS_S = 2.0
+_LAST_LINES = 15
+# The rest of the caller's environment stays out: settings of its own Horovod, MPI or Slurm job would mix in.
+_KEPT = {"PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TMPDIR", "TZ", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES"}
+_KEPT_PREFIXES = (
+    "TF_",
+    "NCCL_",
+    "OMPI_MCA_",
+    "HOROVOD_TIMELINE",
+    "HOROVOD_CYCLE",
+    "HOROVOD_FUSION",
+    "HOROVOD_GLOO_IFACE",
+)
+
+
+def launch(
+    job_path: Path,
+    *,
+    log_path: Path,
+    silence_s: float,
+    on_progress: Progress | None = None,
+) -> None:
+    """Run all ranks of a job on this machine and wait for the end.
+
+    When this returns or raises, no process of the training is left. The end of one rank ends all.
+
+    Parameters
+    ----------
+    job_path
+        The job (`tasks.training.job.TrainingJob`): its ranks, threads and controller are used.
+    log_path
+        Receives all that the ranks print.
+    silence_s
+        A training whose log does not grow for this long is ended.
+    on_progress
+        Called with each event of the training's log (see `tasks.training.log`) soon after it is written.
+
+    Raises
+    ------
+    CamNetError
+        The error of the rank that failed first, as it was raised there.
+    RetryableFault
+        The ranks fell silent, or one died without a word (killed).
+    PermanentFault
+        The launcher of the controller is not installed.
+    """
+    job = read_job(job_path)
+    rank = [sys.executable, "-m", "tasks.training", str(job_path)]
+    command = ranks_command(job.config.controller, job.ranks, rank)
+    log_path.parent.mkdir(parents=True, exist_ok=True)
+    log_path.write_bytes(b"")
+    follower = _Follower(job.model_folder / LOG_NAME, on_progress)
+    with ProcessTree(command, rank_environment(job), log_path) as tree:
+        silent = _watch(tree, job, follower, silence_s)
+        code = tree.returncode()
+    follower.follow()
+    error = first_error(job.errors_folder)
+    if silent or code != 0 or error is not None:
+        raise _failure(job, log_path, code=code, silence_s=silence_s if silent else None)
+
+
+def ranks_command(controller: Literal["gloo", "mpi"], ranks: int, rank: list[str]) -> list[str]:
+    """Argument list that starts `ranks` copies of the command `rank` on this machine.
+
+    Raises
+    ------
+    PermanentFault
+        ``horovodrun`` is not beside this Python.
+    """
+    if controller == "mpi":
+        options = ["--allow-run-as-root", "--bind-to", "none", "--mca", "mpi_yield_when_idle", "1"]
+        # Containers forbid the system call by which vader copies between processes.
+        options += ["--mca", "btl_vader_single_copy_mechanism", "none"]
+        return ["mpirun", "-np", str(ranks), "-H", f"localhost:{ranks}", *options, *rank]
+    horovodrun = Path(sys.executable).with_name("horovodrun")
+    if not horovodrun.is_file():
+        raise PermanentFault("is not there", subject=horovodrun, remedy="run containers/horovod/build.sh")
+    return [str(horovodrun), "-np", str(ranks), "--gloo", "-H", f"localhost:{ranks}", *rank]
+
+
+def rank_environment(job: TrainingJob) -> dict[str, str]:
+    """Environment of the ranks: little of the caller's, threads limited so that ranks do not fight for cores."""
+    kept = {name: value for name, value in os.environ.items() if name in _KEPT or name.startswith(_KEPT_PREFIXES)}
+    threads = str(job.threads)
+    return {
+        **kept,
+        # The ranks run the code of this process, installed or not.
+        "PYTHONPATH": str(Path(str(tasks.__file__)).parents[1]),
+        "PYTHONUNBUFFERED": "1",
+        "KERAS_BACKEND": "tensorflow",
+        "TF_CPP_MIN_LOG_LEVEL": "2",
+        "OMP_NUM_THREADS": threads,
+        "OPENBLAS_NUM_THREADS": threads,
+        "MKL_NUM_THREADS": threads,
+        "HOROVOD_CONTROLLER": job.config.controller,
+        "HOROVOD_CPU_OPERATIONS": job.config.controller,
+        "HOROVOD_GLOO_TIMEOUT_SECONDS": "120",
+        "HOROVOD_STALL_SHUTDOWN_TIME_SECONDS": str(max(1, round(job.config.silence_s))),
+    }
+
+
+class _Follower:
+    """Reads what was added to the training's log."""
+
+    def __init__(self, path: Path, on_progress: Progress | None) -> None:
+        self._path, self._on_progress, self._offset = path, on_progress, 0
+
+    def follow(self) -> bool:
+        """Hand on all new complete lines; whether there were any."""
+        try:
+            with self._path.open("rb") as file:
+                file.seek(self._offset)
+                added = file.read()
+        except FileNotFoundError:
+            return False
+        complete = added[: added.rfind(b"\n") + 1]
+        self._offset += len(complete)
+        for line in complete.splitlines():
+            if self._on_progress is not None:
+                self._on_progress(json.loads(line))
+        return bool(complete)
+
+
+def _watch(tree: ProcessTree, job: TrainingJob, follower: _Follower, silence_s: float) -> bool:
+    """Wait until the command ends or a rank leaves an error; whether it fell silent instead."""
+    heard = time.monotonic()
+    failed: float | None = None
+    while tree.returncode() is None:
+        now = time.monotonic()
+        if follower.follow():
+            heard = now
+        if now - heard > silence_s:
+            return True
+        if failed is None and job.errors_folder.is_dir() and any(job.errors_folder.glob("rank-*.json")):
+            failed = now
+        if failed is not None and now - failed > _LAST_WORDS_S:
+            return False
+        time.sleep(_POLL_S)
+    return False
+
+
+def _failure(job: TrainingJob, log_path: Path, *, code: int | None, silence_s: float | None) -> CamNetError:
+    last = last_lines(log_path)
+    error = first_error(job.errors_folder)
+    if error is not None:
+        return error.exception(last)
+    if silence_s is not None:
+        cause = f"the training said nothing for {silence_s:.0f} s and was ended"
+        remedy = "look at the last lines; raise train.silence_s if epochs are slow"
+    else:
+        cause = f"a rank died without a word (exit code {code}; killed, or out of memory?)"
+        remedy = "start the training again; with fewer ranks or a smaller train.batch_size if memory was short"
+    return RetryableFault(f"{cause}. Last lines:\n{last}\n", subject=log_path, remedy=remedy)
+
+
+def last_lines(log_path: Path) -> str:
+    """Last lines that the ranks printed."""
+    with log_path.open("rb") as file:
+        file.seek(max(0, log_path.stat().st_size - 16384))
+        lines = file.read().decode(errors="replace").splitlines()
+    return "\n".join(lines[-_LAST_LINES:])

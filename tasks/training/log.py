@@ -1,0 +1,59 @@
+"""The log of a training: one JSON object a line, written by rank 0, watched by the launcher."""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TextIO
+
+LogValue = str | float | bool | list[str] | None
+_PROGRESS_S = 2.0
+
+
+class TrainingLog:
+    """Appends events to a file as they happen.
+
+    Parameters
+    ----------
+    path
+        The file; None on ranks other than 0, which stay silent.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._file: TextIO | None = None
+        self._last_progress = 0.0
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = path.open("a", encoding="utf-8")
+
+    def write(self, event: str, **values: LogValue) -> None:
+        """Append one event with its time (UTC)."""
+        if self._file is None:
+            return
+        row = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": event, **values}
+        self._file.write(json.dumps(row, allow_nan=False) + "\n")
+        self._file.flush()
+
+    def progress(self, event: str, **values: LogValue) -> None:
+        """Append an event unless the last such one is less than two seconds old."""
+        now = time.monotonic()
+        if now - self._last_progress >= _PROGRESS_S:
+            self._last_progress = now
+            self.write(event, **values)
+
+    def __enter__(self) -> TrainingLog:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._file is not None:
+            self._file.close()
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """Read all complete lines of a log."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]

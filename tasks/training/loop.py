@@ -1,0 +1,191 @@
+"""The training loop that every rank runs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import horovod.tensorflow as hvd
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from tasks.errors import InputError, IntegrityError
+from tasks.training import augment, collective
+from tasks.training.batches import Batch, read_batches
+from tasks.training.cohort import Cohort, LabelledRows
+from tasks.training.epoch import score_epoch, train_epoch
+from tasks.training.job import TrainingJob
+from tasks.training.log import TrainingLog
+from tasks.training.metrics import Scores, area_under_curve, log_loss
+from tasks.training.schedule import LearningRate
+from tasks.training.step import make_optimizer, make_score_step, make_train_step
+
+
+@dataclass(frozen=True)
+class Trained:
+    """How a training ended; the model holds the best weights.
+
+    Attributes
+    ----------
+    best_epoch
+        From 1.
+    validation
+        Scores of all validation patches with these weights; None without a validation split.
+    """
+
+    epochs_run: int
+    best_epoch: int
+    validation: Scores | None
+    equal_weights_over_ranks: bool
+
+
+@dataclass
+class _Best:
+    """Best weights so far. The same on all ranks, because all see the same gathered scores."""
+
+    rank: tuple[float, float] = (float("-inf"), float("-inf"))
+    epoch: int = 0
+    weights: list[NDArray[np.float32]] | None = None
+    validation: Scores | None = None
+
+
+def train_epochs(model: keras.Model, cohort: Cohort, job: TrainingJob, log: TrainingLog) -> Trained:
+    """Train `model` on the training split; the weights of the best epoch are in it at the end.
+
+    The best epoch has the highest validation AUC (over the joined scores of all ranks; the lower loss when
+    AUCs are equal). Without validation patches it is the last. Classes weigh the same: each patch counts
+    patches / (2 × patches of its class).
+
+    Raises
+    ------
+    InputError
+        The loss is not a number or infinite, or there are too few patches.
+    IntegrityError
+        The ranks ended with different weights, or a shard changed while it was read.
+    """
+    rows, validation = cohort.rows("train"), cohort.rows("validation")
+    optimizer = make_optimizer(job.config, model)
+    collective.broadcast_state(model, optimizer)
+    trainer = _Trainer(model, optimizer, rows, job, log)
+    score = make_score_step(model)
+    best = _Best()
+    for epoch in range(1, job.config.epochs + 1):
+        measured = trainer.run_epoch(epoch)
+        collective.average_statistics(model)
+        scores = _score_rows(score, validation, job.config.batch_size, log) if len(validation) else None
+        measured |= _validation_row(scores)
+        is_best = _keep_best(best, model, epoch, scores)
+        log.write("epoch", epoch=epoch, epochs=job.config.epochs, **measured, best=is_best)
+    model.set_weights(best.weights)
+    unequal = collective.unequal_ranks(model)
+    if unequal:
+        raise IntegrityError(
+            f"after training, the weights of ranks {unequal} differ from those of rank 0",
+            remedy="do not use this model; check that containers/horovod/build.sh built the installed Horovod",
+        )
+    return Trained(job.config.epochs, best.epoch, best.validation, equal_weights_over_ranks=not unequal)
+
+
+class _Trainer:
+    """Runs epochs of one training on this rank."""
+
+    def __init__(
+        self,
+        model: keras.Model,
+        optimizer: keras.optimizers.Optimizer,
+        rows: LabelledRows,
+        job: TrainingJob,
+        log: TrainingLog,
+    ) -> None:
+        self._rows, self._job, self._log, self._optimizer = rows, job, log, optimizer
+        self._step = make_train_step(model, optimizer)
+        share = np.bincount(rows.label, minlength=2) / len(rows)
+        self._class_weight = (0.5 / share).astype(np.float32)
+
+    def run_epoch(self, epoch: int) -> dict[str, float | None]:
+        """Train one epoch (from 1); give its loss over all ranks, the last rate and the speed."""
+        config, started = self._job.config, time.monotonic()
+        plan = train_epoch(
+            self._rows,
+            seed=self._job.seed,
+            epoch=epoch,
+            rank=hvd.rank(),
+            ranks=hvd.size(),
+            batch_size=config.batch_size,
+            patch_bytes=3 * self._rows.shards[0].patch_px ** 2,
+        )
+        rate = LearningRate(
+            config.learning_rate, hvd.size(), config.warmup_epochs * plan.steps, config.epochs * plan.steps
+        )
+        loss = 0.0
+        for step, batch in enumerate(read_batches(self._rows, plan)):
+            self._optimizer.learning_rate.assign(rate.at((epoch - 1) * plan.steps + step))
+            loss += self._train_batch(batch, epoch, step, hvd.size() / plan.all_rows[step])
+            done = int(plan.all_rows[: step + 1].sum())
+            speed = round(done / (time.monotonic() - started), 1)
+            self._log.progress("step", epoch=epoch, step=step + 1, steps=plan.steps, patches_per_s=speed)
+        seconds = time.monotonic() - started
+        return {
+            "loss": float(collective.total([loss])[0]) / len(self._rows),
+            "learning_rate": rate.at(epoch * plan.steps - 1),
+            "steps": plan.steps,
+            "seconds": round(seconds, 3),
+            "patches_per_s": round(len(self._rows) / seconds, 1),
+        }
+
+    def _train_batch(self, batch: Batch, epoch: int, step: int, scale: float) -> float:
+        count = len(batch.rows)
+        if self._job.config.augment:
+            changes = augment.draw_changes(self._job.seed, epoch=epoch, rank=hvd.rank(), step=step, rows=count)
+        else:
+            changes = augment.no_changes(count)
+        loss = float(
+            self._step(
+                batch.pixels,
+                batch.label.astype(np.float32),
+                self._class_weight[batch.label],
+                changes,
+                tf.constant(scale, tf.float32),
+            )
+        )
+        if not np.isfinite(loss):
+            raise InputError(
+                f"the loss became {loss} in epoch {epoch}, step {step + 1}, on rank {hvd.rank()} "
+                f"({self._rows.describe(batch.rows)})",
+                remedy="lower train.learning_rate or set train.warmup_epochs; if it stays, look at these patches",
+            )
+        return loss
+
+
+def _score_rows(
+    score: Callable[[NDArray[np.uint8]], NDArray[np.float64]], rows: LabelledRows, batch_size: int, log: TrainingLog
+) -> Scores:
+    """Score all rows, each rank its share, and gather the logits: exact, whatever the number of ranks."""
+    side = rows.shards[0].patch_px
+    plan = score_epoch(rows, rank=hvd.rank(), ranks=hvd.size(), batch_size=batch_size, patch_bytes=3 * side**2)
+    logits = [np.empty(0)]
+    for step, batch in enumerate(read_batches(rows, plan)):
+        logits.append(score(batch.pixels))
+        log.progress("validation", step=step + 1, steps=plan.steps)
+    # Ranks hold consecutive shares, so the joined logits are in the order of the rows.
+    return Scores(collective.gather(np.concatenate(logits)), rows.label, rows.patients)
+
+
+def _validation_row(scores: Scores | None) -> dict[str, float | None]:
+    if scores is None:
+        return {"validation_loss": None, "validation_auc": None}
+    if not np.all(np.isfinite(scores.logit)):
+        raise InputError("the validation scores are not finite", remedy="lower train.learning_rate")
+    return {"validation_loss": log_loss(scores), "validation_auc": area_under_curve(scores)}
+
+
+def _keep_best(best: _Best, model: keras.Model, epoch: int, scores: Scores | None) -> bool:
+    auc = None if scores is None else area_under_curve(scores)
+    rank = (float(epoch) if scores is None else auc or 0.0, 0.0 if scores is None else -log_loss(scores))
+    if rank <= best.rank:
+        return False
+    best.rank, best.epoch, best.weights, best.validation = rank, epoch, model.get_weights(), scores
+    return True

@@ -1,0 +1,69 @@
+"""What one rank does, from its job to the model."""
+
+from __future__ import annotations
+
+import horovod.tensorflow as hvd
+import tensorflow as tf
+
+from tasks.errors import InputError
+from tasks.training.cohort import read_cohort
+from tasks.training.folder import LOG_NAME
+from tasks.training.job import TrainingJob, verify_shard
+from tasks.training.log import TrainingLog
+from tasks.training.loop import train_epochs
+from tasks.training.models import build
+from tasks.training.results import write_results
+
+
+def run_rank(job: TrainingJob) -> None:
+    """Train as one of the ranks of `job`; rank 0 alone writes.
+
+    Raises
+    ------
+    InputError
+        The cohort or the configuration is wrong (see `read_cohort`, `build`, `train_epochs`).
+    IntegrityError
+        A shard is not what its digest says, or the ranks ended with different weights.
+    """
+    _configure_devices(job.threads)
+    if hvd.size() != job.ranks:
+        raise InputError(f"{hvd.size()} ranks were started for a job of {job.ranks}", remedy="use `camnet train`")
+    log_path = job.model_folder / LOG_NAME if hvd.rank() == 0 else None
+    with TrainingLog(log_path) as log:
+        log.write("start", architecture=job.config.architecture, ranks=job.ranks, controller=job.config.controller)
+        _verify_share(job, log)
+        cohort = read_cohort([shard.path for shard in job.shards])
+        model = build(
+            job.config.architecture,
+            cohort.patch_px,
+            seed=job.seed,
+            weights=job.config.weights,
+            weights_digest=job.config.weights_digest,
+        )
+        trained = train_epochs(model, cohort, job, log)
+        log.write("trained", best_epoch=trained.best_epoch)
+        if hvd.rank() == 0:
+            write_results(model, trained, cohort, job)
+
+
+def _verify_share(job: TrainingJob, log: TrainingLog) -> None:
+    """Verify every ranks-th shard: together the ranks verify each once, before any takes a step.
+
+    No step begins earlier, because the first broadcast waits for all ranks.
+    """
+    own = job.shards[hvd.rank() :: hvd.size()]
+    for done, shard in enumerate(own):
+        verify_shard(shard)
+        log.progress("verify", shards=done + 1, of=len(own))
+
+
+def _configure_devices(threads: int) -> None:
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    # Horovod's operations wait for the other ranks; with one thread they would block all else.
+    tf.config.threading.set_inter_op_parallelism_threads(2)
+    tf.config.experimental.enable_op_determinism()
+    devices = tf.config.list_physical_devices("GPU")
+    if devices:
+        own = devices[hvd.local_rank() % len(devices)]
+        tf.config.set_visible_devices([own], "GPU")
+        tf.config.experimental.set_memory_growth(own, True)

@@ -1,0 +1,98 @@
+"""What rank 0 writes at the end of a training."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+
+import keras
+import numpy as np
+
+from tasks import atomic
+from tasks.digests import file_digest
+from tasks.patches.attributes import code_version
+from tasks.training.card import ModelCard, ShardOfModel, write_card
+from tasks.training.cohort import SPLITS, Cohort
+from tasks.training.curves import draw_curves
+from tasks.training.folder import CARD_NAME, CURVES_NAME, LOG_NAME, WEIGHTS_NAME
+from tasks.training.job import TrainingJob
+from tasks.training.log import read_log
+from tasks.training.loop import Trained
+from tasks.training.metrics import split_metrics
+from tasks.training.models import ARCHITECTURES
+
+_PACKAGES = ("tensorflow-cpu", "tensorflow", "keras", "horovod", "numpy", "h5py")
+
+
+def write_results(model: keras.Model, trained: Trained, cohort: Cohort, job: TrainingJob) -> ModelCard:
+    """Write weights, curves and, last, the card into the job's model folder.
+
+    Raises
+    ------
+    PermanentFault
+        The disk is full.
+    """
+    folder = job.model_folder
+    weights = folder / WEIGHTS_NAME
+    try:
+        model.save_weights(weights)
+    except OSError as error:
+        raise atomic.disk_fault(error, weights) from error
+    title = f"{job.config.architecture}, {len(cohort.rows('train')):,} patches, {job.ranks} ranks"
+    draw_curves(folder / CURVES_NAME, read_log(folder / LOG_NAME), title=title)
+    card = _card(model, trained, cohort, job, file_digest(weights))
+    write_card(folder / CARD_NAME, card)
+    return card
+
+
+def _card(model: keras.Model, trained: Trained, cohort: Cohort, job: TrainingJob, weights_digest: str) -> ModelCard:
+    metrics = (
+        () if trained.validation is None else (split_metrics(trained.validation, split="validation", seed=job.seed),)
+    )
+    return ModelCard(
+        key=job.key,
+        architecture=job.config.architecture,
+        patch_px=cohort.patch_px,
+        level=cohort.level,
+        mpp=float(np.mean([facts.mpp for facts in cohort.shards if facts.split == "train"])),
+        normalisation=ARCHITECTURES[job.config.architecture].preprocessing,
+        parameters=model.count_params(),
+        config=job.config,
+        seed=job.seed,
+        manifest_digest=job.manifest_digest,
+        shards=_shards(cohort, job),
+        split_patients={split: patients for split in SPLITS if (patients := cohort.patients(split))},
+        metrics=metrics,
+        epochs_run=trained.epochs_run,
+        best_epoch=trained.best_epoch,
+        ranks=job.ranks,
+        controller=job.config.controller,
+        equal_weights_over_ranks=trained.equal_weights_over_ranks,
+        versions=_versions(),
+        weights_digest=weights_digest,
+    )
+
+
+def _shards(cohort: Cohort, job: TrainingJob) -> tuple[ShardOfModel, ...]:
+    return tuple(
+        ShardOfModel(
+            name=facts.path.name,
+            digest=shard.digest,
+            split=facts.split,
+            patient=facts.patient,
+            rows=int(np.sum(facts.label >= 0)),
+        )
+        for facts, shard in zip(cohort.shards, job.shards, strict=True)
+    )
+
+
+def _versions() -> dict[str, str]:
+    installed = {name: found for name in _PACKAGES if (found := _version(name))}
+    return {"camnet": code_version(), "python": platform.python_version(), **installed}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

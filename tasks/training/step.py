@@ -1,0 +1,77 @@
+"""One training step and one scoring step, compiled once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import horovod.tensorflow as hvd
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from tasks.config import TrainConfig
+from tasks.training.augment import PARAMETERS, apply_changes
+from tasks.training.collective import tensors
+
+
+def make_optimizer(config: TrainConfig, model: keras.Model) -> keras.optimizers.Optimizer:
+    """Build the optimizer with all its state; the learning rate is set at every step."""
+    if config.optimizer == "adam":
+        optimizer = keras.optimizers.Adam(config.learning_rate)
+    else:
+        optimizer = keras.optimizers.SGD(config.learning_rate, momentum=config.momentum, nesterov=config.momentum > 0)
+    optimizer.build(model.trainable_variables)
+    return optimizer
+
+
+def make_train_step(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> Callable[..., tf.Tensor]:
+    """Compile a step: change the patches, forward, backward, average over the ranks, update.
+
+    Horovod averages gradients over ranks. So each rank's loss is the sum over its own patches, divided by the
+    patches of all ranks and multiplied by the ranks: the average is the gradient of the joined batch, also
+    when batches differ in size.
+
+    Returns
+    -------
+    Callable
+        ``step(pixels uint8 (n, p, p, 3), label float32 (n,), weight float32 (n,), changes float32 (n, 7),
+        scale float32 ())`` → weighted sum of the cross-entropy of this rank's patches. `scale` is
+        ranks / patches of all ranks. Not compiled with XLA: Horovod has no kernels for it on CPUs.
+    """
+    side = model.input_shape[1]
+    sources = tensors(model.trainable_variables)
+    signature = [
+        tf.TensorSpec((None, side, side, 3), tf.uint8),
+        tf.TensorSpec((None,), tf.float32),
+        tf.TensorSpec((None,), tf.float32),
+        tf.TensorSpec((None, PARAMETERS), tf.float32),
+        tf.TensorSpec((), tf.float32),
+    ]
+
+    @tf.function(input_signature=signature, jit_compile=False)
+    def step(pixels: tf.Tensor, label: tf.Tensor, weight: tf.Tensor, changes: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:
+        with tf.GradientTape() as tape:
+            logit = model(apply_changes(pixels, changes), training=True)[:, 0]
+            total = tf.reduce_sum(weight * tf.nn.sigmoid_cross_entropy_with_logits(label, logit))
+            loss = total * scale
+        gradients = hvd.DistributedGradientTape(tape).gradient(loss, sources)
+        optimizer.apply(gradients, model.trainable_variables)
+        return total
+
+    compiled: Callable[..., tf.Tensor] = step
+    return compiled
+
+
+def make_score_step(model: keras.Model) -> Callable[[NDArray[np.uint8]], NDArray[np.float64]]:
+    """Compile scoring: uint8 (n, p, p, 3) → logits float64 (n,)."""
+    side = model.input_shape[1]
+
+    @tf.function(input_signature=[tf.TensorSpec((None, side, side, 3), tf.uint8)], jit_compile=False)
+    def score(pixels: tf.Tensor) -> tf.Tensor:
+        return model(tf.cast(pixels, tf.float32), training=False)[:, 0]
+
+    def logits(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
+        return np.asarray(score(pixels), dtype=np.float64)
+
+    return logits

@@ -1,0 +1,80 @@
+"""Train one model: the function that flows call."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from tasks.config import TrainConfig
+from tasks.training.card import ModelCard, read_card
+from tasks.training.folder import CARD_NAME, publish
+from tasks.training.job import ShardOfJob, TrainingJob, write_job
+from tasks.training.launcher import Progress, launch
+
+
+def train(
+    config: TrainConfig,
+    shards: Sequence[ShardOfJob],
+    output: Path,
+    *,
+    ranks: int,
+    threads: int = 1,
+    seed: int = 0,
+    key: str,
+    manifest_digest: str | None = None,
+    on_progress: Progress | None = None,
+) -> ModelCard:
+    """Train on the shards of one site with Horovod and leave a model folder at `output`.
+
+    Parameters
+    ----------
+    shards
+        All shards of the cohort; each names its split. Those of the test split are only checked for patients
+        that are also trained on.
+    output
+        Folder of the model (see `tasks.training.model_folder`): complete or absent. What the ranks
+        printed is beside it in ``NAME.ranks.log``, also after a failure.
+    ranks
+        Horovod ranks on this machine.
+    threads
+        CPU threads of each rank.
+    key
+        Content key, written into the card.
+    on_progress
+        Called with each event of the training's log.
+
+    Returns
+    -------
+    ModelCard
+        The card of the finished model.
+
+    Raises
+    ------
+    CamNetError
+        As `tasks.training.launcher.launch`; nothing is left at `output` then that was not there before.
+    """
+    output = output.resolve()
+    work = output.with_name(f".{output.name}.{secrets.token_hex(4)}.part")
+    work.mkdir(parents=True)
+    try:
+        job = TrainingJob(
+            config=config.model_copy(update={"weights": config.weights and config.weights.resolve()}),
+            shards=tuple(shard.model_copy(update={"path": shard.path.resolve()}) for shard in shards),
+            work=work,
+            ranks=ranks,
+            threads=threads,
+            seed=seed,
+            key=key,
+            manifest_digest=manifest_digest,
+        )
+        job_path = work / "job.json"
+        write_job(job_path, job)
+        log_path = output.with_name(f"{output.name}.ranks.log")
+        launch(job_path, log_path=log_path, silence_s=config.silence_s, on_progress=on_progress)
+        card = read_card(job.model_folder / CARD_NAME)
+        publish(job.model_folder, output)
+        return card
+    finally:
+        shutil.rmtree(work, ignore_errors=True)

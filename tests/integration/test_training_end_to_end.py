@@ -1,0 +1,123 @@
+"""Real trainings of two ranks on small shards."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+
+from tasks.config import TrainConfig
+from tasks.errors import InputError, IntegrityError
+from tasks.patches.store import open_shard
+from tasks.training.card import ModelCard
+from tasks.training.cohort import read_cohort
+from tasks.training.metrics import Scores, area_under_curve
+from tasks.training.model_folder import read_model
+from tasks.training.train import train
+from tests.services.texture_shards import TextureShard, texture_cohort, write_texture_shard
+
+CONFIG = TrainConfig(architecture="CamNetSmall", epochs=3, learning_rate=0.02, silence_s=120)
+
+
+def trained(folder: Path, name: str, *, controller: Literal["gloo", "mpi"] = "gloo") -> tuple[ModelCard, list[Any]]:
+    shards = texture_cohort(folder / "shards")
+    events: list[Any] = []
+    card = train(
+        CONFIG.model_copy(update={"controller": controller}),
+        shards,
+        folder / name,
+        ranks=2,
+        seed=4,
+        key="key-1",
+        manifest_digest="sha256:m",
+        on_progress=events.append,
+    )
+    return card, events
+
+
+@pytest.mark.slow
+def test_two_ranks_learn_two_textures_reproducibly_under_both_controllers(tmp_path: Path) -> None:
+    started = time.monotonic()
+    card, events = trained(tmp_path, "it's $HOME; a model")
+    assert time.monotonic() - started < 60
+    folder = tmp_path / "it's $HOME; a model"
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "card.json",
+        "curves.png",
+        "log.jsonl",
+        "model.weights.h5",
+    ]
+    assert not [path for path in tmp_path.iterdir() if path.name.endswith(".part")]
+    check_card(card)
+    check_log(folder / "log.jsonl", events)
+    check_scores(folder, card)
+    again, _ = trained(tmp_path, "again", controller="mpi")
+    # Bit by bit: with two ranks, sums over the ranks have one order only.
+    assert again.weights_digest == card.weights_digest
+    assert again.controller == "mpi"
+
+
+def check_card(card: ModelCard) -> None:
+    assert card.equal_weights_over_ranks is True
+    assert (card.ranks, card.epochs_run, card.key, card.manifest_digest) == (2, 3, "key-1", "sha256:m")
+    assert card.split_patients["validation"] == ("patient_010", "patient_011")
+    assert [shard.rows for shard in card.shards] == [160] * 4 + [80] * 2
+    [metrics] = card.metrics
+    assert metrics.auc is not None
+    assert metrics.auc.value > 0.95
+    assert metrics.auc.low is not None
+    assert metrics.auc.low <= metrics.auc.value
+
+
+def check_log(path: Path, events: list[Any]) -> None:
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    assert rows == events
+    epochs = [row for row in rows if row["event"] == "epoch"]
+    assert [row["epoch"] for row in epochs] == [1, 2, 3]
+    assert epochs[-1]["loss"] < epochs[0]["loss"]
+
+
+def check_scores(folder: Path, card: ModelCard) -> None:
+    """The model as it is read back scores as its card says: no skew between training and inference."""
+    model, _ = read_model(folder)
+    rows = read_cohort(sorted(folder.parent.glob("shards/*.h5"))).rows("validation")
+    logits = []
+    for facts in rows.shards:
+        with open_shard(facts.path) as shard:
+            logits.append(np.asarray(model(shard.read(np.arange(shard.rows))))[:, 0])
+    scores = Scores(np.concatenate(logits).astype(np.float64), rows.label, rows.patients)
+    assert card.metrics[0].auc is not None
+    assert area_under_curve(scores) == pytest.approx(card.metrics[0].auc.value, abs=1e-9)
+
+
+def test_a_shard_that_changed_after_its_transfer_stops_the_training(tmp_path: Path) -> None:
+    shards = texture_cohort(tmp_path / "shards", rows=32)
+    content = bytearray(shards[3].path.read_bytes())
+    content[-100] ^= 1
+    shards[3].path.write_bytes(content)
+    with pytest.raises(IntegrityError, match=r"patient_003.*has the digest"):
+        train(CONFIG, shards, tmp_path / "model", ranks=2, key="k")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.ranks.log", "shards"]
+
+
+def test_a_leaking_patient_stops_the_training_and_an_older_model_stays(tmp_path: Path) -> None:
+    folder = tmp_path / "shards"
+    shards = texture_cohort(folder, rows=32)
+    shards.append(write_texture_shard(folder, TextureShard("patient_001", "validation", (1, 0))))
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "card.json").write_text("older")
+    with pytest.raises(InputError, match=r"patient_001 \(train and validation\)"):
+        train(CONFIG, shards, tmp_path / "model", ranks=2, key="k")
+    assert (tmp_path / "model" / "card.json").read_text() == "older"
+
+
+def test_a_loss_that_is_not_a_number_stops_all_ranks_and_names_the_step(tmp_path: Path) -> None:
+    shards = texture_cohort(tmp_path / "shards", rows=32)
+    config = CONFIG.model_copy(update={"learning_rate": 1e30})
+    with pytest.raises(InputError, match=r"loss became (nan|inf) in epoch \d, step \d, on rank \d \(patient_00\d.*row"):
+        train(config, shards, tmp_path / "model", ranks=2, key="k")
+    assert not (tmp_path / "model").exists()

@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from tasks.config import TrainConfig
+from tasks.digests import file_digest
+from tasks.errors import InputError, IntegrityError
+from tasks.training.job import ShardOfJob, TrainingJob, read_job, verify_shard, write_job
+
+
+def job(work: Path) -> TrainingJob:
+    shard = ShardOfJob(path=work / "a.patches.h5", digest="sha256:1")
+    return TrainingJob(config=TrainConfig(epochs=3), shards=(shard,), work=work, ranks=2, seed=1, key="k")
+
+
+def test_a_job_survives_the_file(tmp_path: Path) -> None:
+    write_job(tmp_path / "job.json", job(tmp_path))
+    assert read_job(tmp_path / "job.json") == job(tmp_path)
+
+
+def test_a_relative_work_folder_is_refused() -> None:
+    with pytest.raises(ValidationError, match="absolute"):
+        job(Path("work"))
+
+
+def test_a_file_that_is_no_job_is_the_users_error(tmp_path: Path) -> None:
+    (tmp_path / "job.json").write_text('{"config": 1}')
+    with pytest.raises(InputError, match="is no training job"):
+        read_job(tmp_path / "job.json")
+
+
+def test_a_shard_is_compared_with_its_digest(tmp_path: Path) -> None:
+    path = tmp_path / "a.patches.h5"
+    path.write_bytes(b"pixels")
+    shard = ShardOfJob(path=path, digest=file_digest(path))
+    verify_shard(shard)
+    path.write_bytes(b"pixelt")
+    with pytest.raises(IntegrityError, match=r"a\.patches\.h5: has the digest sha256:\w+, not sha256:"):
+        verify_shard(shard)
+    path.unlink()
+    with pytest.raises(IntegrityError, match="cannot be read"):
+        verify_shard(shard)
