@@ -71,12 +71,12 @@ def load_site(path: Path, *, workspace: Path) -> Site:
     Raises
     ------
     InputError
-        The file is missing or wrong.
+        The file is missing or wrong, or a path in it has a variable that is not set.
     """
     site = validated(Site, read_toml(path), str(path))
-    update: dict[str, Any] = {"root": (workspace / _expanded(site.root)).resolve()}
+    update: dict[str, Any] = {"root": (workspace / _expanded(site.root, path)).resolve()}
     if site.ssh:
-        files = {name: _expanded(getattr(site.ssh, name)) for name in ("key", "known_hosts")}
+        files = {name: _expanded(getattr(site.ssh, name), path) for name in ("key", "known_hosts")}
         update["ssh"] = site.ssh.model_copy(update={name: path.resolve().parent / file for name, file in files.items()})
     return site.model_copy(update=update)
 
@@ -101,5 +101,14 @@ def site_named(sites: dict[str, Site], name: str) -> Site:
     return sites[name]
 
 
-def _expanded(path: Path) -> Path:
-    return Path(os.path.expandvars(path)).expanduser()
+def _expanded(path: Path, source: Path) -> Path:
+    """Replace ``$NAME`` and ``~``; what is left as it was would become the name of a folder."""
+    try:
+        expanded = Path(os.path.expandvars(path)).expanduser()
+    except RuntimeError as error:
+        raise InputError(f"{str(path)!r}: {error}", subject=source, remedy="write the path in full") from error
+    if "$" in str(expanded):
+        raise InputError(
+            f"{str(path)!r} has a variable that is not set", subject=source, remedy="set it, or write the path in full"
+        )
+    return expanded

@@ -108,4 +108,4 @@ def _answers(name: str, ssh: SshEndpoint) -> Finding:
             banner = connection.recv(80).decode(errors="replace").strip()
     except OSError as error:
         return Finding(what=f"{name} SSH", found=f"{ssh.host}:{ssh.port} does not answer ({error})", good=False)
-    return Finding(what=f"{name} SSH", found=f"{ssh.host}:{ssh.port} answers {banner}", good=True)
+    return Finding(what=f"{name} SSH", found=f"{ssh.host}:{ssh.port} answers {banner!r}", good="SSH-" in banner)

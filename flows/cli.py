@@ -77,7 +77,9 @@ def _tell(error: CamNetError) -> None:
 def _log_to_terminal() -> None:
     # Prefect's lines go to its server; on the terminal our own tell what a person needs.
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    for noisy in ("distributed", "paramiko"):
+        # They log as errors what we tell as errors, or recover from.
+        logging.getLogger(noisy).setLevel(logging.CRITICAL)
     handler = logging.StreamHandler(sys.stderr)
     plain = logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S")
     handler.setFormatter(plain if sys.stderr.isatty() else _JsonLines())

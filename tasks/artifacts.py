@@ -24,7 +24,7 @@ def safe_relative_path(path: str) -> str:
         raise ValueError(f"{path!r} is not a plain relative path with forward slashes")
     if any(ord(character) < 32 or ord(character) == 127 for character in path):
         raise ValueError(f"{path!r} has control characters")
-    if parts == (".",):
+    if not parts:
         raise ValueError("the root itself is no file")
     return path
 

@@ -1,0 +1,245 @@
+"""What every mover promises, asked of every mover."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from deployments.loopback_sshd import LoopbackSshd, loopback_sshd
+from tasks.errors import InputError, PolicyRefusal
+from tests.services.sshd_route import CHUNK_BYTES, QUICK, WAYS, Route, account_of, random_bytes, route_of
+from transfer.model import TransferOptions
+from transfer.mover import open_mover
+
+NAMES = [
+    "plain.h5",
+    "with space.h5",
+    "-rf",
+    "--help",
+    "æöü-切片.h5",
+    "$(reboot)",
+    "a'b\"c;d&e|f",
+    "*.h5",
+    "deep/er/x.h5",
+]
+
+
+@pytest.fixture(scope="module")
+def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoopbackSshd]:
+    with loopback_sshd(tmp_path_factory.mktemp("sshd")) as server:
+        yield server
+
+
+@pytest.fixture(params=WAYS)
+def route(request: pytest.FixtureRequest, tmp_path: Path, sshd: LoopbackSshd) -> Route:
+    return route_of(tmp_path / "two sites", request.param, account_of(sshd))
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [(0,), (1,), (CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 1), (3 * CHUNK_BYTES - 1, 3 * CHUNK_BYTES), (300_001,)],
+)
+def test_every_size_arrives_with_its_digest(route: Route, sizes: tuple[int, ...]) -> None:
+    files = {f"{size}.bin": random_bytes(size, seed=size) for size in sizes}
+    route.put(files)
+    batch = route.batch(*files)
+    outcomes = route.move(batch)
+    assert [outcome.state for outcome in outcomes] == ["done"] * len(sizes)
+    assert {entry.path: route.digest_there(entry.path) for entry in batch.entries} == {
+        entry.path: entry.digest for entry in batch.entries
+    }
+    assert route.litter() == []
+
+
+def test_names_are_names_and_nothing_else(route: Route) -> None:
+    route.put({name: name.encode() for name in NAMES})
+    outcomes = route.move(route.batch(*NAMES))
+    assert {outcome.path: outcome.state for outcome in outcomes} == dict.fromkeys(NAMES, "done")
+    assert {name: (route.there / name).read_bytes() for name in NAMES} == {name: name.encode() for name in NAMES}
+
+
+def test_many_small_files_and_their_order(route: Route) -> None:
+    files = {f"part/{number:03d}.bin": random_bytes(500 + number, seed=number) for number in range(40)}
+    route.put(files)
+    batch = route.batch(*files)
+    assert [outcome.path for outcome in route.move(batch)] == [entry.path for entry in batch.entries]
+    assert {path: (route.there / path).read_bytes() for path in files} == files
+    assert len(route.ledger.read()) == 40
+
+
+def test_a_second_call_sends_nothing(route: Route) -> None:
+    route.put({"a.bin": random_bytes(200_000), "b.bin": b"b"})
+    batch = route.batch("a.bin", "b.bin")
+    route.move(batch)
+    stamps = [(route.there / name).stat().st_mtime_ns for name in ("a.bin", "b.bin")]
+    assert [outcome.state for outcome in route.move(batch)] == ["already", "already"]
+    assert [row.wire_bytes for row in route.ledger.read()[2:]] == [0, 0]
+    assert [(route.there / name).stat().st_mtime_ns for name in ("a.bin", "b.bin")] == stamps
+
+
+def test_only_what_is_missing_is_sent(route: Route) -> None:
+    route.put({"a.bin": b"a" * 1000, "b.bin": b"b" * 1000})
+    (route.there / "a.bin").write_bytes(b"a" * 1000)
+    states = {outcome.path: outcome.state for outcome in route.move(route.batch("a.bin", "b.bin"))}
+    assert states == {"a.bin": "already", "b.bin": "done"}
+
+
+@pytest.mark.parametrize("old", [b"another version", b"x" * 200_000])
+def test_another_version_under_the_final_name_is_replaced(route: Route, old: bytes) -> None:
+    route.put({"a.bin": random_bytes(200_000)})
+    (route.there / "a.bin").write_bytes(old)
+    batch = route.batch("a.bin")
+    assert route.move(batch)[0].state == "done"
+    assert route.digest_there("a.bin") == batch.entries[0].digest
+
+
+@pytest.mark.parametrize("change", ["longer", "same size", "gone"])
+def test_a_changed_source_fails_and_leaves_the_final_name_alone(route: Route, change: str) -> None:
+    route.put({"a.bin": random_bytes(200_000), "b.bin": b"fine"})
+    (route.there / "a.bin").write_bytes(b"what was there")
+    batch = route.batch("a.bin", "b.bin")
+    match change:
+        case "longer":
+            (route.here / "a.bin").write_bytes(random_bytes(200_001))
+        case "same size":
+            (route.here / "a.bin").write_bytes(random_bytes(200_000, seed=9))
+        case "gone":
+            (route.here / "a.bin").unlink()
+    failed, fine = route.move(batch)
+    assert (failed.state, failed.kind, fine.state) == ("failed", "integrity", "done")
+    assert failed.remedy == "make the manifest again, then transfer again"
+    assert (route.there / "a.bin").read_bytes() == b"what was there"
+    assert route.litter() == []
+
+
+def test_folders_below_the_roots(route: Route) -> None:
+    route.put({"runs/1/a.bin": b"abc"})
+    entry = route.batch("runs/1/a.bin").entries[0].model_copy(update={"path": "a.bin"})
+    batch = route.batch_of([entry]).model_copy(update={"source_folder": "runs/1", "destination_folder": "in/coming"})
+    assert route.move(batch)[0].state == "done"
+    assert (route.there / "in/coming/a.bin").read_bytes() == b"abc"
+
+
+def test_the_destination_root_is_made(route: Route) -> None:
+    route.put({"a.bin": b"abc", "sub/b.bin": b"b"})
+    route.there.rmdir()
+    assert {outcome.state for outcome in route.move(route.batch("a.bin", "sub/b.bin"))} == {"done"}
+
+
+@pytest.mark.parametrize("link", ["folder", "final file"])
+def test_links_out_of_the_root_are_refused(route: Route, tmp_path: Path, link: str) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "a.bin").write_bytes(b"precious")
+    route.put({"sub/a.bin": b"new", "fine.bin": b"fine"})
+    if link == "folder":
+        (route.there / "sub").symlink_to(outside)
+    else:
+        (route.there / "sub").mkdir()
+        (route.there / "sub/a.bin").symlink_to(outside / "a.bin")
+    fine, refused = route.move(route.batch("sub/a.bin", "fine.bin"))
+    assert (fine.state, refused.state, refused.kind) == ("done", "failed", "permanent")
+    assert "symbolic link" in str(refused.error)
+    assert [(path.name, path.read_bytes()) for path in outside.iterdir()] == [("a.bin", b"precious")]
+    assert (route.there / ("sub" if link == "folder" else "sub/a.bin")).is_symlink()
+
+
+def test_a_link_at_the_source_is_refused(route: Route, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_bytes(b"secret")
+    route.put({"a.bin": b"secret"})
+    batch = route.batch("a.bin")
+    (route.here / "a.bin").unlink()
+    (route.here / "a.bin").symlink_to(tmp_path / "secret")
+    (outcome,) = route.move(batch)
+    assert (outcome.state, outcome.kind) == ("failed", "permanent")
+    assert list(route.there.iterdir()) == []
+
+
+@pytest.mark.parametrize("obstacle", ["folder", "pipe"])
+def test_what_is_no_file_is_left_alone(route: Route, obstacle: str) -> None:
+    route.put({"a.bin": b"new"})
+    batch = route.batch("a.bin")
+    if obstacle == "folder":
+        (route.there / "a.bin").mkdir()
+    else:
+        os.mkfifo(route.there / "a.bin")
+    (outcome,) = route.move(batch)
+    assert (outcome.state, outcome.kind) == ("failed", "permanent")
+    assert "is no regular file" in str(outcome.error)
+    assert route.litter() == []
+
+
+def test_progress_ends_at_the_size_of_each_file(route: Route) -> None:
+    route.put({"a.bin": random_bytes(4 * CHUNK_BYTES), "b.bin": b"b", "empty.bin": b""})
+    seen: dict[str, list[int]] = {}
+    route.move(route.batch("a.bin", "b.bin", "empty.bin"), progress=lambda path, n: seen.setdefault(path, []).append(n))
+    assert {path: counts[-1] for path, counts in seen.items()} == {"a.bin": 4 * CHUNK_BYTES, "b.bin": 1, "empty.bin": 0}
+    assert all(counts == sorted(counts) for counts in seen.values())
+
+
+def test_the_ledger_adds_up(route: Route) -> None:
+    size = 5 * CHUNK_BYTES + 7
+    route.put({"a.bin": random_bytes(size)})
+    route.move(route.batch("a.bin"))
+    (row,) = route.ledger.read()
+    assert (row.run, row.source, row.destination, row.outcome) == ("run-1", "site-a", "site-b", "done")
+    assert (row.file_bytes, row.wire_bytes, row.bytes_resent, row.retries, row.streams) == (size, size, 0, 0, 2)
+    assert row.megabits_per_s == pytest.approx(size * 8 / 1e6 / row.wire_seconds)
+    assert 0 < row.verify_seconds < 5
+    assert row.verified_by == ("sha256sum at the far side" if route.destination.ssh else "read on this machine")
+
+
+@pytest.mark.parametrize("kind", ["patches", "thumbnail"])
+def test_pixels_do_not_leave_a_resident_site(tmp_path: Path, route: Route, kind: str) -> None:
+    route.put({"a.bin": b"pixels"})
+    batch = route.batch("a.bin", kind="patches" if kind == "patches" else "thumbnail")
+    resident = batch.model_copy(update={"source": batch.source.model_copy(update={"policy": "resident"})})
+    with pytest.raises(PolicyRefusal, match="may not leave site-a for site-b"):
+        route.move(resident)
+    assert list(route.there.iterdir()) == []
+    assert route.ledger.read() == []
+
+
+def test_scores_leave_a_resident_site_and_pixels_move_within_it(route: Route) -> None:
+    route.put({"a.bin": b"scores"})
+    scores = route.batch("a.bin", kind="scores")
+    source = scores.source.model_copy(update={"policy": "resident"})
+    assert route.move(scores.model_copy(update={"source": source}))[0].state == "done"
+    (route.there / "a.bin").unlink()
+    same_site = scores.destination.model_copy(update={"site": source.site})
+    pixels = route.batch("a.bin", kind="patches").model_copy(update={"source": source, "destination": same_site})
+    assert route.move(pixels)[0].state == "done"
+
+
+def test_a_batch_between_other_ends_is_refused(route: Route) -> None:
+    route.put({"a.bin": b"abc"})
+    batch = route.batch("a.bin")
+    resident = batch.source.model_copy(update={"policy": "resident"})
+    mover = open_mover("auto", resident, batch.destination, QUICK, route.ledger)
+    with pytest.raises(InputError, match="other ends"):
+        mover.move(batch)
+
+
+def test_an_empty_batch(route: Route) -> None:
+    assert route.move(route.batch_of([])) == []
+
+
+def test_unknown_protocols_and_missing_accounts_are_the_users_mistake(tmp_path: Path) -> None:
+    route = route_of(tmp_path / "x", "local", None)
+    with pytest.raises(InputError, match="no mover is called 'ftp'"):
+        open_mover("ftp", route.source, route.destination, TransferOptions(), route.ledger)
+    with pytest.raises(InputError, match="has an SSH account"):
+        open_mover("sftp", route.source, route.destination, TransferOptions(), route.ledger)
+
+
+def test_an_account_without_commands_is_verified_by_reading_back(tmp_path: Path) -> None:
+    with loopback_sshd(tmp_path / "sshd", settings=["ForceCommand internal-sftp"]) as server:
+        route = route_of(tmp_path / "sites", "push", account_of(server))
+        route.put({"a.bin": random_bytes(300_000), "b.bin": b"b"})
+        batch = route.batch("a.bin", "b.bin")
+        assert [outcome.state for outcome in route.move(batch)] == ["done", "done"]
+        assert {row.verified_by for row in route.ledger.read()} == {"read back over SFTP"}
+        assert [outcome.state for outcome in route.move(batch)] == ["already", "already"]

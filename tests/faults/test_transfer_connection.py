@@ -1,0 +1,191 @@
+"""What happens to a transfer when the network or the host fails."""
+
+from __future__ import annotations
+
+import select
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from deployments.loopback_sshd import LoopbackSshd, loopback_sshd
+from tasks.errors import InputError, PolicyRefusal
+from tests.services.chaos_proxy import ChaosProxy, chaos_proxy
+from tests.services.sshd_route import CHUNK_BYTES, QUICK, Route, account_of, random_bytes, route_of
+
+FILE_BYTES = 32 * CHUNK_BYTES
+WAYS = [("push", "up"), ("pull", "down")]
+Direction = Literal["up", "down"]
+
+
+@pytest.fixture(scope="module")
+def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoopbackSshd]:
+    with loopback_sshd(tmp_path_factory.mktemp("sshd")) as server:
+        yield server
+
+
+@pytest.fixture
+def proxy(sshd: LoopbackSshd) -> Iterator[ChaosProxy]:
+    with chaos_proxy(sshd.port) as proxy:
+        yield proxy
+
+
+def proxied(folder: Path, way: str, sshd: LoopbackSshd, proxy: ChaosProxy) -> Route:
+    route = route_of(folder / way, way, account_of(sshd, port=proxy.port))
+    route.put({"a.bin": random_bytes(FILE_BYTES)})
+    return route
+
+
+def check_recovered(route: Route, proxy: ChaosProxy, *, retries: int = 1) -> None:
+    """One fault, then success; what was sent twice is at most a chunk a stream."""
+    rows = route.ledger.read()
+    assert proxy.fired == 1
+    assert [row.outcome for row in rows] == ["failed"] * retries + ["done"]
+    assert [row.retries for row in rows] == list(range(retries + 1))
+    resent = sum(row.bytes_resent for row in rows)
+    assert resent <= QUICK.streams * CHUNK_BYTES
+    # All that was put on the wire is the file once, and at most what the ledger says was sent again.
+    assert FILE_BYTES <= sum(row.wire_bytes for row in rows) <= FILE_BYTES + resent
+    assert route.litter() == []
+
+
+@pytest.mark.parametrize(("way", "direction"), WAYS)
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.999])
+def test_a_dropped_connection_is_taken_up_where_it_was(
+    tmp_path: Path, sshd: LoopbackSshd, proxy: ChaosProxy, way: str, direction: Direction, share: float
+) -> None:
+    route = proxied(tmp_path, way, sshd, proxy)
+    proxy.arm("drop", after_bytes=int(share * FILE_BYTES), direction=direction)
+    batch = route.batch("a.bin")
+    assert route.move(batch)[0].state == "done"
+    assert route.digest_there("a.bin") == batch.entries[0].digest
+    check_recovered(route, proxy)
+
+
+@pytest.mark.parametrize(("way", "direction"), WAYS)
+def test_a_drop_after_the_last_byte_and_before_the_rename(
+    tmp_path: Path, sshd: LoopbackSshd, proxy: ChaosProxy, way: str, direction: Direction
+) -> None:
+    route = proxied(tmp_path, way, sshd, proxy)
+    batch = route.batch("a.bin")
+
+    def cut_at_the_end(path: str, arrived_bytes: int) -> None:
+        if arrived_bytes == FILE_BYTES and not proxy.fault_is("drop"):
+            proxy.arm("drop", after_bytes=0, direction="up")
+
+    assert route.move(batch, progress=cut_at_the_end)[0].state == "done"
+    assert route.digest_there("a.bin") == batch.entries[0].digest
+    rows = route.ledger.read()
+    assert sum(row.wire_bytes for row in rows) == FILE_BYTES
+    assert len(rows) == (2 if way == "push" else 1)  # after a pull's last byte there is nothing left to ask
+
+
+@pytest.mark.parametrize(("way", "direction"), WAYS)
+def test_a_flipped_bit_on_the_way_breaks_the_connection_and_not_the_file(
+    tmp_path: Path, sshd: LoopbackSshd, proxy: ChaosProxy, way: str, direction: Direction
+) -> None:
+    route = proxied(tmp_path, way, sshd, proxy)
+    proxy.arm("flip", after_bytes=FILE_BYTES // 2, direction=direction)
+    batch = route.batch("a.bin")
+    assert route.move(batch)[0].state == "done"
+    assert route.digest_there("a.bin") == batch.entries[0].digest
+    check_recovered(route, proxy)
+
+
+@pytest.mark.parametrize(("way", "direction"), WAYS)
+def test_a_stall_is_noticed_by_the_lack_of_progress(
+    tmp_path: Path, sshd: LoopbackSshd, proxy: ChaosProxy, way: str, direction: Direction
+) -> None:
+    route = proxied(tmp_path, way, sshd, proxy)
+    proxy.arm("stall", after_bytes=FILE_BYTES // 2, direction=direction)
+    start = time.monotonic()
+    assert route.move(route.batch("a.bin"), QUICK.model_copy(update={"stall_s": 1.0}))[0].state == "done"
+    assert time.monotonic() - start < 8
+    assert "no progress for 1 s" in str(route.ledger.read()[0].error)
+    check_recovered(route, proxy)
+
+
+def test_attempts_end_and_the_next_call_goes_on(tmp_path: Path, sshd: LoopbackSshd, proxy: ChaosProxy) -> None:
+    route = proxied(tmp_path, "push", sshd, proxy)
+    proxy.arm("drop", after_bytes=FILE_BYTES // 2, direction="up")
+    batch = route.batch("a.bin")
+    (failed,) = route.move(batch, QUICK.model_copy(update={"attempts": 1}))
+    assert (failed.state, failed.kind) == ("failed", "retryable")
+    assert not (route.there / "a.bin").exists()
+    assert route.move(batch)[0].state == "done"
+    assert route.digest_there("a.bin") == batch.entries[0].digest
+    last = route.ledger.read()[-1]
+    assert last.wire_bytes <= FILE_BYTES // 2 + 4 * CHUNK_BYTES
+    assert last.bytes_resent <= QUICK.streams * CHUNK_BYTES
+
+
+def test_a_dead_host_is_tried_again_and_then_named(tmp_path: Path, sshd: LoopbackSshd) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        route = route_of(tmp_path / "x", "push", account_of(sshd, port=int(closed.getsockname()[1])))
+        route.put({"a.bin": b"a", "b.bin": b"b", "c.bin": b"c"})
+        outcomes = route.move(route.batch("a.bin", "b.bin", "c.bin"), QUICK.model_copy(update={"streams": 1}))
+    assert [(outcome.state, outcome.kind) for outcome in outcomes] == [("failed", "retryable")] * 3
+    # The first file has all its attempts; the others find out quickly.
+    assert [row.path for row in route.ledger.read()] == ["a.bin"] * 3 + ["b.bin", "c.bin"]
+
+
+@pytest.mark.parametrize("case", ["unknown", "changed", "revoked", "certificate authority only"])
+def test_a_host_that_cannot_prove_itself_is_refused(tmp_path: Path, sshd: LoopbackSshd, case: str) -> None:
+    host, kind, key = sshd.known_hosts.read_text().split()
+    other = "AAAAC3NzaC1lZDI1NTE5AAAAIF9rZXlfb2Zfc29tZWJvZHlfZWxzZV9hdF9hbGxf"
+    known_hosts = tmp_path / "known_hosts"
+    known_hosts.write_text(
+        {
+            "unknown": f"elsewhere.example {kind} {key}\n",
+            "changed": f"{host} {kind} {other}\n",
+            "revoked": f"{host} {kind} {key}\n@revoked * {kind} {key}\n",
+            "certificate authority only": f"@cert-authority * {kind} {key}\n",
+        }[case]
+    )
+    before = known_hosts.read_bytes()
+    account = account_of(sshd).model_copy(update={"known_hosts": known_hosts})
+    route = route_of(tmp_path / "x", "push", account)
+    route.put({"a.bin": b"abc"})
+    with pytest.raises(InputError) as refusal:
+        route.move(route.batch("a.bin"))
+    assert str(known_hosts) in refusal.value.cause
+    assert str(known_hosts) in str(refusal.value.remedy)
+    assert f"127.0.0.1:{sshd.port}" in str(refusal.value.subject)
+    assert ("somebody may be in between" in refusal.value.cause) == (case == "changed")
+    assert known_hosts.read_bytes() == before
+    assert list(route.there.iterdir()) == []
+
+
+def test_wrong_keys_are_the_users_mistake(tmp_path: Path, sshd: LoopbackSshd) -> None:
+    stranger = tmp_path / "stranger"
+    with loopback_sshd(stranger):  # only to have another key pair
+        pass
+    (tmp_path / "nonsense").write_text("no key at all")
+    for key, words in [
+        (stranger / "client_key", "refuses the key"),
+        (tmp_path / "nonsense", "is no usable private key"),
+        (tmp_path / "missing", "cannot be read"),
+    ]:
+        route = route_of(tmp_path / f"x-{key.name}", "push", account_of(sshd).model_copy(update={"key": key}))
+        route.put({"a.bin": b"abc"})
+        with pytest.raises(InputError, match=words):
+            route.move(route.batch("a.bin"))
+
+
+def test_a_refused_batch_opens_no_connection(tmp_path: Path, sshd: LoopbackSshd) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        account = account_of(sshd, port=int(listener.getsockname()[1]))
+        route = route_of(tmp_path / "x", "push", account, policy="resident")
+        route.put({"a.bin": b"pixels"})
+        batch = route.batch("a.bin", kind="patches")
+        with pytest.raises(PolicyRefusal):
+            route.move(batch)
+        assert select.select([listener], [], [], 0.3)[0] == []
+        # The same listener does see a batch that may go, so that the silence above means something.
+        impatient = QUICK.model_copy(update={"attempts": 1, "stall_s": 0.5})
+        assert route.move(route.batch("a.bin", kind="scores"), impatient)[0].kind == "retryable"
+        assert select.select([listener], [], [], 0.3)[0] == [listener]

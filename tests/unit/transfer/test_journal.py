@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tasks.errors import RetryableFault
+from transfer.journal import Journal, Target
+
+TARGET = Target("site-b", "/data", "sub/a.bin", 100, "sha256:" + "0" * 64)
+
+
+def test_what_arrived_is_remembered_and_what_was_begun_is_counted(tmp_path: Path) -> None:
+    with closing(Journal(tmp_path, TARGET)) as journal:
+        assert journal.begin((0, 10)) == 0
+        assert journal.arrive((0, 10)) == 10
+        assert journal.begin((10, 10)) == 0
+    with closing(Journal(tmp_path, TARGET)) as journal:
+        assert journal.arrived == [(0, 10)]
+        assert journal.begin((10, 20)) == 10
+        journal.restart()
+    with closing(Journal(tmp_path, TARGET)) as journal:
+        assert (journal.arrived, journal.begun) == ([], [(0, 30)])
+        journal.discard()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_lines_after_a_torn_one_are_not_believed(tmp_path: Path) -> None:
+    with closing(Journal(tmp_path, TARGET)) as journal:
+        journal.arrive((0, 10))
+    (file,) = tmp_path.iterdir()
+    with file.open("ab") as torn:
+        torn.write(b'{"arrived": [10, \n{"arrived": [50, 10]}\n')
+    for _ in range(2):
+        with closing(Journal(tmp_path, TARGET)) as journal:
+            assert journal.arrived == [(0, 10)]
+
+
+@pytest.mark.parametrize(
+    "line", ['{"arrived": [0, 101]}', '{"arrived": [-5, 6]}', '{"arrived": "all"}', "[]", "{}", "7"]
+)
+def test_ranges_that_the_file_does_not_have_are_not_believed(tmp_path: Path, line: str) -> None:
+    Journal(tmp_path, TARGET).close()
+    (file,) = tmp_path.iterdir()
+    with file.open("a") as edited:
+        edited.write(line + "\n")
+    with closing(Journal(tmp_path, TARGET)) as journal:
+        assert journal.arrived == []
+
+
+def test_another_version_starts_anew_and_names_the_partial_to_remove(tmp_path: Path) -> None:
+    with closing(Journal(tmp_path, TARGET)) as journal:
+        journal.arrive((0, 10))
+    newer = replace(TARGET, digest="sha256:" + "1" * 64)
+    with closing(Journal(tmp_path, newer)) as journal:
+        assert journal.arrived == []
+        assert journal.stale_partial == TARGET.partial
+    assert newer.partial != TARGET.partial
+
+
+def test_the_partial_lies_beside_the_final_file_and_its_name_fits_any_file_system() -> None:
+    partial = replace(TARGET, path="sub/" + "ä" * 120).partial
+    assert partial.startswith("sub/.")
+    assert len(partial.rpartition("/")[2].encode()) < 64
+
+
+def test_a_journal_is_locked(tmp_path: Path) -> None:
+    with closing(Journal(tmp_path, TARGET)), pytest.raises(RetryableFault, match="another process"):
+        Journal(tmp_path, TARGET)
+    Journal(tmp_path, TARGET).close()

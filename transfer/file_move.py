@@ -1,0 +1,223 @@
+"""The way of one file: look → send what is missing → verify at the destination → publish.
+
+Killed between any two steps, nothing is lost: the partial file and the journal stay, and the next call goes
+on from them. The final name changes in one step at the end, after the bytes under the partial name were
+found to be the manifest's.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+
+from tasks.errors import IntegrityError, RetryableFault
+from transfer import ranges
+from transfer.journal import Journal, Target
+from transfer.lane import Lane
+from transfer.manifest import Entry
+from transfer.ranges import Range
+
+_log = logging.getLogger(__name__)
+_CHANGED = "make the manifest again, then transfer again"
+
+
+@dataclass
+class Effort:
+    """What one attempt at a file took; filled in as it goes, so that a failed attempt has its figures too."""
+
+    streams: int = 1
+    wire_bytes: int = 0
+    wire_seconds: float = 0.0
+    verify_seconds: float = 0.0
+    verified_by: str | None = None
+    bytes_resent: int = 0
+
+
+class FileMove:
+    """One file on its way.
+
+    Parameters
+    ----------
+    source_path
+        Path of the file below the source's root.
+    target
+        Where it goes and what it has to be.
+    source_site
+        For messages.
+    arrived
+        Called with the number of its bytes that are at the destination.
+    """
+
+    def __init__(
+        self,
+        entry: Entry,
+        source_path: str,
+        target: Target,
+        *,
+        source_site: str,
+        chunk_bytes: int,
+        arrived: Callable[[int], None],
+    ) -> None:
+        self._entry = entry
+        self._source_path = source_path
+        self._target = target
+        self._source_name = f"{source_site}:{source_path}"
+        self._chunk_bytes = chunk_bytes
+        self._arrived = arrived
+        self._damaged = False
+        self._mutex = threading.Lock()
+
+    def is_there(self, lane: Lane, effort: Effort) -> bool:
+        """Whether the destination has the file already, by size and digest."""
+        state = lane.destination.stat(self._target.path)
+        if state is None or state.bytes != self._entry.bytes or not self._verified(lane, self._target.path, effort):
+            return False
+        self._arrived(self._entry.bytes)
+        return True
+
+    def attempt(self, lanes: Sequence[Lane], journal: Journal, effort: Effort) -> None:
+        """Go the whole way once, from what has arrived before.
+
+        Raises
+        ------
+        RetryableFault
+            Another attempt may succeed.
+        IntegrityError
+            The source is not what the manifest says, or the bytes were damaged twice on their way.
+        OSError, EOFError, paramiko.SSHException
+            As the stores raise them.
+        """
+        first = lanes[0]
+        self._check_source(first)
+        self._prepare(first, journal)
+        todo = ranges.missing(journal.arrived, self._entry.bytes, self._chunk_bytes)
+        self._send(todo, lanes[: max(1, len(todo))], journal, effort)
+        if not self._verified(first, self._target.partial, effort):
+            self._explain_damage(first, journal)
+        first.destination.publish(self._target.partial, self._target.path)
+        self._arrived(self._entry.bytes)
+        journal.discard()
+
+    def clean(self, lane: Lane, journal: Journal) -> None:
+        """Remove the partial file, that of an earlier version, and the journal."""
+        for partial in (self._target.partial, journal.stale_partial):
+            if partial:
+                lane.destination.remove(partial)
+        journal.discard()
+
+    def _check_source(self, lane: Lane) -> None:
+        state = lane.source.stat(self._source_path)
+        if state is None:
+            raise IntegrityError("is in the manifest but not there", subject=self._source_name, remedy=_CHANGED)
+        if state.bytes != self._entry.bytes:
+            raise IntegrityError(
+                f"has {state.bytes} bytes, the manifest says {self._entry.bytes}",
+                subject=self._source_name,
+                remedy=_CHANGED,
+            )
+
+    def _prepare(self, lane: Lane, journal: Journal) -> None:
+        """Make partial file and journal fit each other."""
+        if journal.stale_partial:
+            lane.destination.remove(journal.stale_partial)
+            journal.stale_partial = None
+        state = lane.destination.stat(self._target.partial)
+        needed = max((start + length for start, length in journal.arrived), default=0)
+        if journal.arrived and (state is None or not needed <= state.bytes <= self._entry.bytes):
+            journal.restart()
+        if state is not None and not journal.arrived:
+            lane.destination.remove(self._target.partial)
+        if not journal.arrived:
+            lane.destination.write(self._target.partial, 0, ())
+        self._arrived(ranges.total_bytes(journal.arrived))
+
+    def _send(self, todo: list[Range], lanes: Sequence[Lane], journal: Journal, effort: Effort) -> None:
+        """Send the chunks over all lanes; the first error ends the others after their chunk."""
+        for lane in lanes:  # one after the other: servers drop clients that knock many times at once
+            lane.connect()
+        effort.streams = len(lanes)
+        queue, ended = deque(todo), threading.Event()
+        start = time.monotonic()
+        try:
+            if len(lanes) == 1:
+                self._drain(lanes[0], queue, ended, journal, effort)
+                return
+            with ThreadPoolExecutor(len(lanes), thread_name_prefix="camnet-stream") as pool:
+                streams = [pool.submit(self._drain, lane, queue, ended, journal, effort) for lane in lanes]
+                try:
+                    errors = [error for stream in streams if (error := stream.exception())]
+                finally:
+                    ended.set()
+        finally:
+            effort.wire_seconds = time.monotonic() - start if todo else 0.0
+        if errors:
+            raise next((error for error in errors if not _passes(error)), errors[0])
+
+    def _drain(self, lane: Lane, queue: deque[Range], ended: threading.Event, journal: Journal, effort: Effort) -> None:
+        try:
+            while queue and not ended.is_set():
+                try:
+                    part = queue.popleft()
+                except IndexError:
+                    return  # another lane took the last one
+                self._send_chunk(lane, part, journal, effort)
+        except BaseException:
+            ended.set()
+            lane.close()
+            raise
+
+    def _send_chunk(self, lane: Lane, part: Range, journal: Journal, effort: Effort) -> None:
+        again_bytes = journal.begin(part)
+        with self._mutex:
+            effort.bytes_resent += again_bytes
+        with closing(lane.source.read(self._source_path, *part)) as blocks:
+            lane.destination.write(self._target.partial, part[0], self._counted(blocks, effort))
+        arrived_bytes = journal.arrive(part)
+        with self._mutex:
+            self._arrived(arrived_bytes)
+
+    def _counted(self, blocks: Iterable[bytes], effort: Effort) -> Iterator[bytes]:
+        for block in blocks:
+            with self._mutex:
+                effort.wire_bytes += len(block)
+            yield block
+
+    def _verified(self, lane: Lane, path: str, effort: Effort) -> bool:
+        start = time.monotonic()
+        try:
+            state = lane.destination.stat(path, digest=True)
+        finally:
+            effort.verify_seconds += time.monotonic() - start
+        if state is None:
+            return False
+        effort.verified_by = state.digested_by
+        return state.bytes == self._entry.bytes and state.digest == self._entry.digest
+
+    def _explain_damage(self, lane: Lane, journal: Journal) -> None:
+        """Find out at which side the bytes went wrong, and raise what follows from it."""
+        lane.destination.remove(self._target.partial)
+        journal.restart()
+        source = lane.source.stat(self._source_path, digest=True)
+        if source is None or source.digest != self._entry.digest:
+            raise IntegrityError("was changed after the manifest", subject=self._source_name, remedy=_CHANGED)
+        if self._damaged:
+            raise IntegrityError(
+                "was damaged on its way, twice; the source is right",
+                subject=f"{self._target.site}:{self._target.path}",
+                remedy="have the disk and memory of both sites checked",
+            )
+        self._damaged = True
+        raise RetryableFault(
+            "was damaged on its way or at rest; the source is right and all of it is sent again",
+            subject=f"{self._target.site}:{self._target.path}",
+        )
+
+
+def _passes(error: BaseException) -> bool:
+    return isinstance(error, RetryableFault | ConnectionError | TimeoutError | EOFError)

@@ -1,0 +1,171 @@
+"""What of a file has arrived already: a small file beside the ledger, one line a fact, flushed to disk.
+
+The journal lives at the machine that runs the transfer, in ``journals/`` beside the ledger: the source may be
+read-only, and either end may be remote. It is removed with the partial file, when that gets its final name.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import threading
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tasks.digests import bytes_digest
+from tasks.errors import RetryableFault
+from transfer import ranges
+from transfer.ranges import Range
+
+_SCHEMA = "camnet-journal/1"
+
+
+@dataclass(frozen=True)
+class Target:
+    """The one version of a file that a journal speaks of."""
+
+    site: str
+    root: str
+    path: str
+    bytes: int
+    digest: str
+
+    @property
+    def partial(self) -> str:
+        """Path of the unfinished file, beside the final one; another version has another name."""
+        folder, slash, _ = self.path.rpartition("/")
+        return f"{folder}{slash}.{_short(self.path, self.digest)}.camnet-part"
+
+    def journal_name(self) -> str:
+        """File name of the journal: the same for all versions, so that one finds the partial of the one before."""
+        return f"{_short(self.site, self.root, self.path)}.journal"
+
+
+class Journal:
+    """The open journal of one file; holds a lock, so that no second transfer of the same file runs here.
+
+    Attributes
+    ----------
+    arrived
+        Ranges that the destination has acknowledged.
+    begun
+        Ranges that were put on the wire at some time; what is in here but not in `arrived` is sent again.
+    stale_partial
+        Partial file of an earlier version, to be removed; None when there is none.
+
+    Raises
+    ------
+    RetryableFault
+        Another process is moving the same file.
+    """
+
+    def __init__(self, folder: Path, target: Target) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._path = folder / target.journal_name()
+        self._target = target
+        self._mutex = threading.Lock()
+        self._descriptor = _locked(self._path)
+        self.arrived: list[Range] = []
+        self.begun: list[Range] = []
+        self.stale_partial: str | None = None
+        try:
+            self._load()
+        except BaseException:
+            self.close()
+            raise
+
+    def begin(self, part: Range) -> int:
+        """Note that a range goes on the wire; return how many of its bytes had been there before."""
+        with self._mutex:
+            again_bytes = ranges.overlap_bytes(part, self.begun)
+            self.begun = ranges.merged([*self.begun, part])
+            self._append({"begun": part})
+            return again_bytes
+
+    def arrive(self, part: Range) -> int:
+        """Note, durably, that a range is acknowledged; return how many bytes have arrived in all."""
+        with self._mutex:
+            self.arrived = ranges.merged([*self.arrived, part])
+            self._append({"arrived": part})
+            os.fsync(self._descriptor)
+            return ranges.total_bytes(self.arrived)
+
+    def restart(self) -> None:
+        """Forget what has arrived: the partial file is gone. What was sent stays counted."""
+        with self._mutex:
+            self.arrived = []
+            self._rewrite()
+
+    def discard(self) -> None:
+        """Remove the journal."""
+        self._path.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Give the lock back."""
+        os.close(self._descriptor)
+
+    def _load(self) -> None:
+        with open(self._descriptor, "rb", closefd=False) as file:
+            lines = file.read().splitlines(keepends=True)
+        head = _fact(lines[0]) if lines else None
+        if head != self._head():
+            digest = head.get("digest") if head else None
+            self.stale_partial = replace(self._target, digest=digest).partial if isinstance(digest, str) else None
+            self._rewrite()
+        elif not all(self._take(_fact(line)) for line in lines[1:]):
+            # What follows a torn line is not believed, and the next line must not be glued to it.
+            self._rewrite()
+
+    def _take(self, fact: dict[str, Any] | None) -> bool:
+        if fact is None:
+            return False
+        for name, known in (("begun", self.begun), ("arrived", self.arrived)):
+            part = ranges.parsed(fact.get(name), self._target.bytes)
+            if part:
+                known[:] = ranges.merged([*known, part])
+                return True
+        return False
+
+    def _rewrite(self) -> None:
+        os.ftruncate(self._descriptor, 0)
+        self._append(self._head())
+        for name, known in (("begun", self.begun), ("arrived", self.arrived)):
+            for part in known:
+                self._append({name: part})
+        os.fsync(self._descriptor)
+
+    def _head(self) -> dict[str, Any]:
+        return {"schema": _SCHEMA, **asdict(self._target)}
+
+    def _append(self, fact: dict[str, Any]) -> None:
+        os.write(self._descriptor, json.dumps(fact).encode() + b"\n")
+
+
+def _locked(path: Path) -> int:
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if path.exists() and os.path.samestat(os.fstat(descriptor), path.stat()):
+                return descriptor
+        except BlockingIOError as error:
+            os.close(descriptor)
+            raise RetryableFault(
+                "another process is moving this file", subject=path, remedy="wait for it, or end it"
+            ) from error
+        # Removed between opening and locking, by a transfer that has just finished.
+        os.close(descriptor)
+
+
+def _fact(line: bytes) -> dict[str, Any] | None:
+    try:
+        fact = json.loads(line)
+    except ValueError:
+        return None
+    return fact if isinstance(fact, dict) and line.endswith(b"\n") else None
+
+
+def _short(*parts: str) -> str:
+    return bytes_digest("\0".join(parts).encode()).split(":")[1][:32]

@@ -1,0 +1,123 @@
+"""The ledger: one line an attempt to move a file, with its rate. JSON Lines, only ever appended to."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, ValidationError
+
+from tasks import atomic
+from tasks.artifacts import Record
+
+_log = logging.getLogger(__name__)
+
+
+class LedgerRow(Record):
+    """One attempt to move one file.
+
+    Attributes
+    ----------
+    start
+        UTC, ISO 8601; for people. All durations are differences of a monotonic clock.
+    streams
+        Connections that carried this file.
+    file_bytes
+        Size of the file.
+    wire_bytes
+        Bytes of the file that this attempt put on the wire, without what the protocol adds.
+    wire_seconds
+        From the first of them to the last acknowledgement; connecting, verifying and renaming are not in it.
+    verify_seconds, verified_by
+        Time for the digest at the destination, and how it was found.
+    megabits_per_s
+        ``wire_bytes · 8 / 10^6 / wire_seconds``; None when nothing was sent.
+    retries
+        Attempts at this file before this one, in the same call.
+    bytes_resent
+        Bytes of `wire_bytes`, at most, that had been sent before: in an earlier attempt or by a process that died.
+    outcome
+        ``already``: the file was there, and nothing was sent.
+    """
+
+    start: str
+    run: str
+    source: str
+    destination: str
+    protocol: str
+    path: str
+    streams: int = Field(ge=1)
+    file_bytes: int = Field(ge=0)
+    wire_bytes: int = Field(0, ge=0)
+    wire_seconds: float = Field(0.0, ge=0)
+    verify_seconds: float = Field(0.0, ge=0)
+    verified_by: str | None = None
+    megabits_per_s: float | None = None
+    retries: int = Field(0, ge=0)
+    bytes_resent: int = Field(0, ge=0)
+    outcome: Literal["done", "already", "failed"]
+    error: str | None = None
+
+
+class Ledger:
+    """The ledger at `path`; several processes may append to it at once."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def append(self, row: LedgerRow) -> None:
+        """Add one row with a single write.
+
+        Raises
+        ------
+        PermanentFault, InputError
+            The ledger cannot be written.
+        """
+        try:
+            self._append(row.model_dump_json().encode() + b"\n")
+        except OSError as error:
+            raise atomic.disk_fault(error, self.path) from error
+
+    def _append(self, line: bytes) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
+        try:
+            size_bytes = os.fstat(descriptor).st_size
+            if size_bytes and os.pread(descriptor, 1, size_bytes - 1) != b"\n":
+                line = b"\n" + line  # a writer died inside its row; ours must not be glued to it
+            os.write(descriptor, line)
+        finally:
+            os.close(descriptor)
+
+    def read(self) -> list[LedgerRow]:
+        """Return all whole rows, in order; rows that cannot be read are counted in the log."""
+        try:
+            lines = self.path.read_bytes().splitlines()
+        except FileNotFoundError:
+            return []
+        rows = [row for line in lines if (row := _row(line)) is not None]
+        unread = sum(1 for line in lines if line.strip()) - len(rows)
+        if unread:
+            _log.warning("%s: %d rows cannot be read and were left out", self.path, unread)
+        return rows
+
+
+def megabits_per_s(wire_bytes: int, wire_seconds: float) -> float | None:
+    """Rate in 10^6 bits a second, or None where nothing was sent or no time passed."""
+    return wire_bytes * 8 / 1e6 / wire_seconds if wire_bytes and wire_seconds > 0 else None
+
+
+def utc_now() -> str:
+    """Return the time as the ledger writes it."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def _row(line: bytes) -> LedgerRow | None:
+    try:
+        return LedgerRow.model_validate(json.loads(line))
+    except (ValueError, ValidationError):
+        return None

@@ -1,0 +1,125 @@
+"""What is moved, from where to where, and what came of it: frozen records."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from tasks.artifacts import Record, RelativePath
+from tasks.errors import CamNetError, IntegrityError, PolicyRefusal, RetryableFault
+from transfer.manifest import Entry
+
+Policy = Literal["open", "resident"]
+FaultKind = Literal["retryable", "permanent", "integrity", "policy"]
+
+Progress = Callable[[str, int], None]
+"""Called with an entry's path and how many of its bytes are at the destination, by one thread at a time."""
+
+
+class SshAccount(Record):
+    """An SSH account that is reached with a key, at a host whose key is known."""
+
+    host: str = Field(min_length=1)
+    port: int = Field(22, ge=1, le=65535)
+    user: str = Field(min_length=1)
+    key: Path
+    known_hosts: Path
+
+
+class Endpoint(Record):
+    """One end of a transfer.
+
+    Attributes
+    ----------
+    site
+        Name of the site.
+    root
+        The site's root folder as the protocol sees it: a local path, or a path of the SSH account.
+    policy
+        ``resident``: what holds pixels may not leave the site; ``open``: everything may.
+    ssh
+        How the site is reached; None when its root is a folder of this machine.
+    """
+
+    site: str
+    root: str = Field(min_length=1)
+    policy: Policy = "open"
+    ssh: SshAccount | None = None
+
+
+class Batch(Record):
+    """Files of one run that travel together.
+
+    Attributes
+    ----------
+    source_folder, destination_folder
+        Relative to the roots of the two ends, and what the entries' paths are relative to; None: the root itself.
+    """
+
+    run: str
+    source: Endpoint
+    destination: Endpoint
+    entries: tuple[Entry, ...]
+    source_folder: RelativePath | None = None
+    destination_folder: RelativePath | None = None
+
+    def source_path(self, entry: Entry) -> str:
+        """Path of the entry below the source's root."""
+        return _below(self.source_folder, entry.path)
+
+    def destination_path(self, entry: Entry) -> str:
+        """Path of the entry below the destination's root."""
+        return _below(self.destination_folder, entry.path)
+
+
+class Outcome(Record):
+    """What came of one entry.
+
+    ``done`` and ``already`` promise the same: the file lies under its final name with the manifest's size
+    and digest, checked at the destination. After ``failed``, what was under the final name is untouched.
+    """
+
+    path: str
+    state: Literal["done", "already", "failed"]
+    kind: FaultKind | None = None
+    error: str | None = None
+    remedy: str | None = None
+
+
+class Features(Record):
+    """What a mover can do."""
+
+    protocol: str
+    parallel: bool = Field(description="one file can travel over several connections at once")
+    resumes: bool = Field(description="goes on inside a file after the process died")
+    encrypted: bool = Field(description="nobody on the way can read the bytes")
+
+
+class TransferOptions(Record):
+    """How a batch is moved."""
+
+    streams: int = Field(2, ge=1, le=32, description="parallel connections")
+    chunk_bytes: int = Field(8 << 20, ge=1 << 10, le=1 << 30, description="what is acknowledged, and resumed, at once")
+    attempts: int = Field(4, ge=1, le=100, description="tries a file while the fault is retryable")
+    stall_s: float = Field(60.0, gt=0, description="no progress for this long breaks the connection")
+    backoff_s: float = Field(1.0, ge=0, description="first pause between attempts; doubles each time")
+
+
+def failed_outcome(path: str, fault: CamNetError) -> Outcome:
+    """Describe an entry that could not be moved because of `fault`."""
+    return Outcome(path=path, state="failed", kind=_kind(fault), error=str(fault), remedy=fault.remedy)
+
+
+def _kind(fault: CamNetError) -> FaultKind:
+    if isinstance(fault, RetryableFault):
+        return "retryable"
+    if isinstance(fault, IntegrityError):
+        return "integrity"
+    return "policy" if isinstance(fault, PolicyRefusal) else "permanent"
+
+
+def _below(folder: str | None, path: str) -> str:
+    return f"{folder}/{path}" if folder else path

@@ -1,0 +1,116 @@
+"""Movers: one interface for every protocol, and the table of those there are."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from tasks.errors import InputError
+from transfer.engine import Engine, ignore_progress
+from transfer.ledger import Ledger
+from transfer.local import LocalStore
+from transfer.model import Batch, Endpoint, Features, Outcome, Progress, TransferOptions
+from transfer.sftp import SftpStore
+from transfer.store import ByteStore
+
+_log = logging.getLogger(__name__)
+
+
+class Mover(Protocol):
+    """Moves batches from one endpoint to another.
+
+    Every mover keeps these promises, and the contract suite holds all of them to it:
+
+    - On return every entry of the batch has an outcome, in the batch's order. *Done* and *already*: the file
+      lies under its final name and has the manifest's size and digest, computed from what lies at the
+      destination. *Failed*: what was under the final name is untouched.
+    - Moving the same batch again moves only what is missing, and inside a file only what had not arrived.
+    - Killed at any instruction, nothing is lost: the next call finishes with the same digests.
+    - Nothing outside of the two roots is read or written, also where a symbolic link leads there.
+    - A batch that the source's policy forbids is refused before a connection or a file is opened.
+    - Every attempt at a file is a row of the ledger.
+    """
+
+    @property
+    def features(self) -> Features:
+        """What this mover can do."""
+
+    def move(self, batch: Batch, progress: Progress = ignore_progress) -> list[Outcome]:
+        """Move the files of `batch`; return one outcome an entry.
+
+        Raises
+        ------
+        PolicyRefusal
+            The batch holds what may not leave the source.
+        InputError
+            An account, key, host key or site is wrong, so that no file could be moved.
+        """
+
+
+_Make = Callable[[Endpoint, Endpoint, TransferOptions, Ledger], Mover]
+
+
+def choose_protocol(source: Endpoint, destination: Endpoint) -> tuple[str, str]:
+    """Choose a protocol for two endpoints; return it with the reason in one line."""
+    remote = [end.site for end in (source, destination) if end.ssh]
+    if remote:
+        return "sftp", f"sftp, because {' and '.join(remote)} is reached over SSH"
+    return "local", f"local, because {source.site} and {destination.site} are folders of this machine"
+
+
+def open_mover(
+    protocol: str, source: Endpoint, destination: Endpoint, options: TransferOptions, ledger: Ledger
+) -> Mover:
+    """Make the mover for a protocol name, or for ``auto``; nothing is connected yet.
+
+    Raises
+    ------
+    InputError
+        No mover has that name, or the endpoints do not offer what it needs.
+    """
+    if protocol == "auto":
+        protocol, reason = choose_protocol(source, destination)
+        _log.info("%s → %s: %s", source.site, destination.site, reason)
+    if protocol not in _MOVERS:
+        raise InputError(f"no mover is called {protocol!r}", remedy=f"use auto or one of {', '.join(sorted(_MOVERS))}")
+    return _MOVERS[protocol](source, destination, options, ledger)
+
+
+def _local(source: Endpoint, destination: Endpoint, options: TransferOptions, ledger: Ledger) -> Mover:
+    return Engine(
+        Features(protocol="local", parallel=True, resumes=True, encrypted=True),
+        source,
+        destination,
+        open_source=lambda: LocalStore(Path(source.root)),
+        open_destination=lambda: LocalStore(Path(destination.root)),
+        options=options,
+        ledger=ledger,
+    )
+
+
+def _sftp(source: Endpoint, destination: Endpoint, options: TransferOptions, ledger: Ledger) -> Mover:
+    if not (source.ssh or destination.ssh):
+        raise InputError(
+            f"neither {source.site} nor {destination.site} has an SSH account",
+            remedy="add [ssh] to the site file of the one that is elsewhere, or use the protocol local",
+        )
+    return Engine(
+        Features(protocol="sftp", parallel=True, resumes=True, encrypted=True),
+        source,
+        destination,
+        open_source=lambda: _store(source, options),
+        open_destination=lambda: _store(destination, options),
+        options=options,
+        ledger=ledger,
+    )
+
+
+def _store(end: Endpoint, options: TransferOptions) -> ByteStore:
+    if end.ssh:
+        return SftpStore(end.ssh, end.root, stall_s=options.stall_s)
+    return LocalStore(Path(end.root))
+
+
+_MOVERS: dict[str, _Make] = {"local": _local, "sftp": _sftp}

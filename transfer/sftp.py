@@ -1,0 +1,174 @@
+"""A folder of an SSH account as a `transfer.store.ByteStore`."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import stat
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager
+
+from tasks.errors import PermanentFault
+from transfer import sftp_session
+from transfer.model import SshAccount
+from transfer.remote_digest import RemoteDigests
+from transfer.sftp_session import SftpSession
+from transfer.ssh import SshConnection
+from transfer.stall import StallWatch
+from transfer.store import FileState, ended_early
+
+
+class SftpStore:
+    """Files below `root` of an account, over one connection of its own.
+
+    SFTP cannot hold a folder open, so links are looked for right before each use; who may change the tree
+    between the look and the use has the account's rights already.
+
+    Raises
+    ------
+    InputError
+        See `SshConnection`.
+    """
+
+    def __init__(self, account: SshAccount, root: str, *, stall_s: float) -> None:
+        self._root = root.rstrip("/") or "/"
+        self._where = f"{account.user}@{account.host}:{root}"
+        self._connection = SshConnection(account, timeout_s=stall_s)
+        self._watch = StallWatch(self._connection.socket, stall_s)
+        try:
+            transport = self._connection.transport
+            self._session = SftpSession(transport.open_session(timeout=stall_s), self._watch)
+            self._digests = RemoteDigests(transport, self._watch, stall_s=stall_s, ping=self._session.ping)
+        except BaseException:
+            self.close()
+            raise
+
+    def stat(self, path: str, *, digest: bool = False) -> FileState | None:
+        """See `ByteStore.stat`. The digest is computed at the far side, or here where it runs no commands."""
+        size_bytes = self._checked(path)
+        if size_bytes is None or not digest:
+            return None if size_bytes is None else FileState(size_bytes)
+        computed = self._digests.digest(self._full(path))
+        if computed:
+            return FileState(size_bytes, computed, "sha256sum at the far side")
+        content = hashlib.sha256()
+        for block in self.read(path, 0, size_bytes):
+            content.update(block)
+        return FileState(size_bytes, f"sha256:{content.hexdigest()}", "read back over SFTP")
+
+    def read(self, path: str, offset_bytes: int, size_bytes: int) -> Generator[bytes, None, None]:
+        """See `ByteStore.read`."""
+        self._checked(path)
+        handle = self._session.open(self._full(path), sftp_session.READ)
+        received = 0
+        try:
+            for block in self._session.read(handle, offset_bytes, size_bytes):
+                received += len(block)
+                yield block
+        finally:
+            self._session.abandon(handle)
+        if received < size_bytes:
+            raise ended_early(self._named(path), offset_bytes + received)
+
+    def write(self, path: str, offset_bytes: int, blocks: Iterable[bytes]) -> None:
+        """See `ByteStore.write`."""
+        self._checked(path, create=True)
+        with self._explained(path):
+            handle = self._session.open(self._full(path), sftp_session.WRITE | sftp_session.CREATE)
+            try:
+                self._session.write(handle, offset_bytes, blocks)
+            except BaseException:
+                self._session.abandon(handle)
+                raise
+            self._session.close(handle)
+
+    def publish(self, partial: str, final: str) -> None:
+        """See `ByteStore.publish`. Whether the folder's entry is flushed too is up to the server."""
+        self._checked(partial)
+        with self._explained(final):
+            handle = self._session.open(self._full(partial), sftp_session.WRITE)
+            self._session.flush(handle)
+            self._session.close(handle)
+            self._session.rename(self._full(partial), self._full(final))
+
+    def remove(self, path: str) -> None:
+        """See `ByteStore.remove`."""
+        if self._checked(path) is not None:
+            with self._explained(path):
+                self._session.remove(self._full(path))
+
+    def close(self) -> None:
+        """See `ByteStore.close`."""
+        self._connection.close()
+        self._watch.close()
+
+    def _checked(self, path: str, *, create: bool = False) -> int | None:
+        """Return the size of the file, or None; refuse links on the way, and what is no regular file."""
+        parts = path.split("/")
+        ways = ["/".join(parts[: count + 1]) for count in range(len(parts))]
+        found = self._session.lstat([self._full(way) for way in ways])
+        for way, attributes in zip(ways[:-1], found[:-1], strict=True):
+            if attributes is None and create:
+                self._make_folder(way)
+            elif attributes is None:
+                return None
+            else:
+                self._require(stat.S_ISDIR, attributes[0], way, "folder")
+        if found[-1] is None:
+            if create and len(parts) == 1:
+                self._make_root()
+            return None
+        self._require(stat.S_ISREG, found[-1][0], path, "regular file")
+        return found[-1][1]
+
+    def _require(self, is_kind: Callable[[int], bool], mode: int, path: str, words: str) -> None:
+        if stat.S_ISLNK(mode):
+            raise PermanentFault(
+                "leads through a symbolic link, which could point out of the root",
+                subject=self._named(path),
+                remedy="replace the link by the folder or file itself",
+            )
+        if not is_kind(mode):
+            raise PermanentFault(
+                f"is no {words}", subject=self._named(path), remedy="move away what stands under that name"
+            )
+
+    def _make_root(self) -> None:
+        if self._session.stat(self._root.encode()) is None:
+            with self._explained("."):
+                self._session.make_folder(self._root.encode())
+
+    def _make_folder(self, path: str) -> None:
+        if "/" not in path:
+            self._make_root()
+        try:
+            with self._explained(path):
+                self._session.make_folder(self._full(path))
+        except OSError:
+            # The protocol has one answer for "exists already" and for all other failures: look what is there.
+            (attributes,) = self._session.lstat([self._full(path)])
+            if attributes is None:
+                raise
+            self._require(stat.S_ISDIR, attributes[0], path, "folder")
+
+    @contextmanager
+    def _explained(self, path: str) -> Iterator[None]:
+        """Find out what the protocol's bare "Failure" means by asking for the state of the file system."""
+        try:
+            yield
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            space = self._session.free_bytes(self._root.encode())
+            if space and space[1]:
+                raise OSError(errno.EROFS, os.strerror(errno.EROFS), self._named(path)) from error
+            if space and space[0] < 2 * sftp_session.BLOCK_BYTES:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self._named(path)) from error
+            raise
+
+    def _full(self, path: str) -> bytes:
+        return f"{self._root.rstrip('/')}/{path}".encode()
+
+    def _named(self, path: str) -> str:
+        return f"{self._where}/{path}"
