@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,10 +13,23 @@ from flows.commands.options import DEFAULT_WORKSPACE, WorkspaceOption
 from flows.commands.run import run_context
 
 if TYPE_CHECKING:
-    from deployments.sites import Site
     from flows.context import RunContext
+    from tasks.config import RunConfig
 
 SEED = 7
+PREPROCESS: dict[str, Any] = {"patch_px": 96, "tumour_patches": 250, "normal_patches": 250, "grid_stride_px": 96}
+COHORT: dict[str, Any] = {"slides": 24, "centres": 3, "nodes_per_patient": 1, "seed": SEED}
+TRAIN: dict[str, Any] = {
+    "architecture": "CamNetSmall",
+    "epochs": 8,
+    "batch_size": 32,
+    "learning_rate": 0.001,
+    "optimizer": "adam",
+}
+# PCam's patches have 0.97 µm per pixel.
+REAL_COHORT: dict[str, Any] = {**COHORT, "slides": 12, "width_px": 3072, "height_px": 3072, "mpp": 0.97}
+REAL_TRAIN: dict[str, Any] = {**TRAIN, "architecture": "MobileNetV2", "epochs": 3, "learning_rate": 0.0003}
+REAL_WEIGHTS = Path("weights") / "mobilenetv2_imagenet_notop.weights.h5"
 
 
 def register(app: typer.Typer) -> None:
@@ -33,73 +45,65 @@ def demo(
 ) -> None:
     """Run everything on this machine: two sites, a private SSH server between them, two Horovod ranks.
 
-    With CAMNET_TEST_DATA set to a folder that has ``patches/`` (labelled real patches), the cohort is made of
-    those patches.
+    With CAMNET_TEST_DATA set to a folder that has ``patches/`` (labelled real patches in PCam's layout), the
+    cohort is made of those patches.
     """
-    console = Console(stderr=True, highlight=False)
-    workspace = workspace.resolve()
-    given = os.environ.get("CAMNET_TEST_DATA")
-    if slides is not None:
-        name, cohort, settings = "demo-slides", slides.resolve(), {}
-    elif given:
-        name, cohort, settings = "demo-real", workspace / "cohort-real", REAL
-        console.print(f"making a cohort of the real patches in {given}")
-        _make(cohort, pixels=Path(given) / "patches", **REAL_COHORT)
-    else:
-        name, cohort, settings = "demo", workspace / "cohort", {}
-        console.print("making a cohort (CAMNET_TEST_DATA or a path gives it real slides)")
-        _make(cohort, pixels=None, **COHORT)
-    with ExitStack() as stack:
-        context = _context(stack, name, cohort, settings, workspace)
-        run_context(context)
-
-
-COHORT: dict[str, Any] = {"slides": 16, "centres": 3, "nodes_per_patient": 1, "seed": SEED}
-REAL_COHORT: dict[str, Any] = {"slides": 12, "centres": 3, "nodes_per_patient": 1, "mpp": 0.97, "seed": SEED}
-PREPROCESS: dict[str, Any] = {
-    "patch_px": 96,
-    "tumour_patches": 150,
-    "normal_patches": 150,
-    "grid_stride_px": 96,
-}
-TRAIN: dict[str, Any] = {
-    "architecture": "CamNetSmall",
-    "epochs": 6,
-    "batch_size": 32,
-    "learning_rate": 0.001,
-    "optimizer": "adam",
-}
-REAL: dict[str, Any] = {}
-
-
-def _make(folder: Path, **values: Any) -> None:  # noqa: ANN401  # the fields of SynthConfig
-    from tasks.slides.synthetic import make_cohort
-    from tasks.slides.synthetic.config import SynthConfig
-
-    make_cohort(folder, SynthConfig(**values))
-
-
-def _context(stack: ExitStack, name: str, cohort: Path, settings: dict[str, Any], workspace: Path) -> RunContext:
-    """Make the context of the demonstration: its second site is reached over SSH, as a real one would be."""
     from deployments.loopback_sshd import loopback_sshd
-    from flows.context import make_context
+
+    config = demo_config(slides, workspace.resolve())
+    with loopback_sshd(workspace / "sshd") as server:
+        run_context(demo_context(config, workspace, server))
+
+
+def demo_config(slides: Path | None, workspace: Path) -> RunConfig:
+    """Give the configuration of the demonstration; makes its cohort when no slides are given."""
     from tasks.config import parse_config
 
-    config = parse_config(
-        {"name": name, "seed": SEED, "cohort": {"slides": str(cohort)}, "preprocess": PREPROCESS, "train": TRAIN}
-        | settings,
-        folder=workspace,
-        source="the demonstration",
-    )
-    context = make_context(config, workspace, "embedded")
-    server = stack.enter_context(loopback_sshd(workspace / "sshd"))
-    return context.model_copy(update={"sites": context.sites | {"site-b": _over_ssh(context.trainer, server)}})
+    given = os.environ.get("CAMNET_TEST_DATA")
+    name, cohort, train = "demo", workspace / "cohort", TRAIN
+    if slides is not None:
+        name, cohort = "demo-slides", slides.resolve()
+    elif given:
+        name, cohort, train = "demo-real", workspace / "cohort-real", _real_training(Path(given).resolve())
+        _make(cohort, {**REAL_COHORT, "pixels": Path(given).resolve() / "patches"})
+    else:
+        _make(cohort, COHORT)
+    values = {"name": name, "seed": SEED, "cohort": {"slides": cohort}, "preprocess": PREPROCESS, "train": train}
+    return parse_config(values, folder=workspace, source="the demonstration")
 
 
-def _over_ssh(site: Site, server: Any) -> Site:  # noqa: ANN401  # a LoopbackSshd, imported with paramiko
+def demo_context(config: RunConfig, workspace: Path, server: Any) -> RunContext:  # noqa: ANN401  # a LoopbackSshd
+    """Give the two embedded sites; the second is reached over SSH, as a real one would be."""
     from deployments.sites import SshEndpoint
+    from flows.context import make_context
 
+    context = make_context(config, workspace, "embedded")
     account = SshEndpoint(
         host=server.host, port=server.port, user=server.user, key=server.key, known_hosts=server.known_hosts
     )
-    return site.model_copy(update={"ssh": account})
+    trainer = context.trainer.model_copy(update={"ssh": account})
+    return context.model_copy(update={"sites": {**context.sites, trainer.name: trainer}})
+
+
+def _real_training(data: Path) -> dict[str, Any]:
+    weights = data / REAL_WEIGHTS
+    return {**REAL_TRAIN, "weights": weights} if weights.is_file() else TRAIN
+
+
+def _make(folder: Path, values: dict[str, Any]) -> None:
+    """Make the cohort unless the same one is there."""
+    from tasks import atomic
+    from tasks.caching import content_key
+    from tasks.slides.synthetic import make_cohort
+    from tasks.slides.synthetic.config import SynthConfig
+
+    config = SynthConfig(**values)
+    key, record = content_key("cohort", inputs=[], config=config, code=["tasks.slides.synthetic"]), folder / ".key"
+    if record.is_file() and record.read_text() == key:
+        return
+    pixels = (
+        f"of the real patches in {config.pixels}" if config.pixels else "(a path or CAMNET_TEST_DATA gives real ones)"
+    )
+    Console(stderr=True, highlight=False).print(f"making {config.slides} slides {pixels}", soft_wrap=True)
+    make_cohort(folder, config, workers=len(os.sched_getaffinity(0)))
+    atomic.write_text(record, key)
