@@ -8,12 +8,13 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, TypeVar, get_args
 
 from tasks.errors import InputError
 
 Stage = Literal["negative", "itc", "micro", "macro"]
 PatientStage = Literal["pN0", "pN0(i+)", "pN1mi", "pN1", "pN2"]
+T = TypeVar("T", bound=str)
 
 # Their normal tissue holds tumour that nobody outlined: nothing outside the polygons is known to be normal.
 INCOMPLETELY_ANNOTATED = frozenset(
@@ -119,7 +120,7 @@ def _rows(path: Path) -> list[tuple[str, str]]:
     return [(row[0].strip(), row[1].strip()) for row in rows[1:] if row]
 
 
-def _one_of[T: str](stage: str, known: tuple[T, ...], path: Path, number: int) -> T:
+def _one_of(stage: str, known: tuple[T, ...], path: Path, number: int) -> T:
     for name in known:
         if name.lower() == stage.lower():
             return name
