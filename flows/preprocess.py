@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from tasks.slides.cohort import find_slides
 from tasks.slides.split import assign_splits
 from transfer.manifest import Kind, Manifest, manifest_of, read_manifest, write_manifest
 
+log = logging.getLogger(__name__)
 MANIFEST_NAME = "manifest.json"
 MANIFEST_SCHEMA = "camnet-manifest/1"
 
@@ -101,7 +103,11 @@ def patches_folder(context: RunContext, site: Site) -> Path:
 def preprocess_slides(jobs: list[SlideJob]) -> list[SlideOutcome]:
     """Run one task a slide; a task that cannot run at all is a failed slide, not a failed flow."""
     futures = [preprocess_slide_task.submit(job) for job in jobs]
-    return [_outcome(job, future) for job, future in zip(jobs, futures, strict=True)]
+    outcomes = []
+    for job, future in zip(jobs, futures, strict=True):
+        outcomes.append(_outcome(job, future))
+        log.info("slide %d/%d %s", len(outcomes), len(jobs), _line(outcomes[-1]))
+    return outcomes
 
 
 def dask_task_runner(cluster: DaskCluster, most_workers: int) -> DaskTaskRunner:
@@ -142,6 +148,15 @@ def _outcome(job: SlideJob, future: PrefectFuture[SlideOutcome]) -> SlideOutcome
                 remedy="see the log of the task in the Prefect UI, then run again: finished slides are kept",
             ),
         )
+
+
+def _line(outcome: SlideOutcome) -> str:
+    if outcome.state != "done":
+        return f"{outcome.slide} {outcome.state}: {outcome.reason}"
+    return (
+        f"{outcome.slide}: {outcome.tumour_patches} tumour, {outcome.normal_patches} normal, "
+        f"{outcome.grid_patches} grid patches in {outcome.seconds:.1f} s"
+    )
 
 
 def _write_manifest(context: RunContext, outcomes: tuple[SlideOutcome, ...]) -> Artifact:

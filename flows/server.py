@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 import signal
@@ -72,7 +73,7 @@ def running_server(home: Path, *, host: str = "127.0.0.1", port: int | None = No
 
 
 def start_group(command: list[str], output: IO[bytes], environment: dict[str, str]) -> subprocess.Popen[bytes]:
-    """Start a process that leads its own session and listens to SIGINT.
+    """Start a process that leads its own session, listens to SIGINT and does not outlive us.
 
     Prefect turns SIGTERM into SIGINT, which a process that was started in the background would ignore.
     """
@@ -83,7 +84,7 @@ def start_group(command: list[str], output: IO[bytes], environment: dict[str, st
         stderr=subprocess.STDOUT,
         env=environment,
         start_new_session=True,
-        preexec_fn=_default_interrupt,
+        preexec_fn=_prepare_child,
     )
 
 
@@ -114,8 +115,11 @@ def _send_what_waits() -> None:
     APILogWorker.drain_all(timeout=_DRAIN_S)
 
 
-def _default_interrupt() -> None:
+def _prepare_child() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    # A parent that is killed cannot stop its server; on Linux the kernel does (prctl, PR_SET_PDEATHSIG).
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)
 
 
 def _wait_until_healthy(url: str, server: subprocess.Popen[bytes], output: Path) -> None:

@@ -4,8 +4,17 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
+
+if TYPE_CHECKING:
+    from tasks.slides.synthetic.cohort import CohortSummary
+
+# The usual deadline of 200 ms is missed on a machine that also runs ranks and servers; time is not what they test.
+hypothesis.settings.register_profile("camnet", deadline=None)
+hypothesis.settings.load_profile("camnet")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -17,3 +26,11 @@ def real_data() -> Path:
     if not (folder / "MANIFEST.md").is_file():
         pytest.skip(f"no real slides at {folder} (set CAMNET_TEST_DATA)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def small_cohort(tmp_path_factory: pytest.TempPathFactory) -> CohortSummary:
+    """Six synthetic slides of 2048 x 2048 pixels at 0.5 µm, three of them with tumour; tests only read it."""
+    from tests.services.cohort import small_cohort
+
+    return small_cohort(tmp_path_factory.mktemp("small_cohort"), slides=6, centres=3, side_px=2048)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import subprocess
 import sys
 from pathlib import Path
 
@@ -91,6 +92,12 @@ def test_the_shared_foundations_need_the_standard_library_only(name: str) -> Non
     assert foreign <= {"tasks"}
     modules = {".".join(found.split(".")[:2]) for found in imported(path) if found.startswith("tasks.")}
     assert modules <= FOUNDATIONS
+
+
+def test_a_site_without_tensorflow_can_preprocess_and_coordinate() -> None:
+    hidden = "import sys\nfor name in ('tensorflow', 'keras', 'horovod'): sys.modules[name] = None\n"
+    imports = "import flows.pipeline, flows.cli, flows.preprocess, flows.stage, flows.report"
+    subprocess.run([sys.executable, "-c", hidden + imports], check=True, timeout=120)
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=module_name)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from prefect import task
-from prefect.logging import get_run_logger
 
 from tasks.artifacts import Record
 from tasks.config import ExplainConfig
@@ -36,6 +36,9 @@ class Explanations(Record):
     failed: tuple[UnexplainedSlide, ...]
 
 
+log = logging.getLogger(__name__)
+
+
 @task(name="explain-slides", persist_result=True, result_serializer="json")
 def explain_slides_task(
     model_folder: Path, slides: list[SlideToExplain], out: Path, config: ExplainConfig
@@ -44,7 +47,6 @@ def explain_slides_task(
     # TensorFlow is needed only where explanations run, not where the flow is read.
     from tasks.explain.explain import explain_slide
 
-    log = get_run_logger()
     done: list[ExplainOutcome] = []
     failed: list[UnexplainedSlide] = []
     for slide in slides:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from prefect import task
-from prefect.logging import get_run_logger
 
 from tasks.artifacts import Record
 from tasks.config import InferConfig
@@ -22,6 +22,9 @@ class Inference(Record):
     evaluation: Evaluation | None
 
 
+log = logging.getLogger(__name__)
+
+
 @task(name="infer-slides", persist_result=True, result_serializer="json")
 def infer_slides_task(
     model_folder: Path, slides: list[SlideInputs], out: Path, config: InferConfig, seed: int
@@ -30,7 +33,6 @@ def infer_slides_task(
     # TensorFlow is needed only where inference runs, not where the flow is read.
     from tasks.inference.infer import infer_slides
 
-    log = get_run_logger()
     done: list[InferredSlide] = []
     failed: list[FailedSlide] = []
     for slide in infer_slides(model_folder, slides, out, config):

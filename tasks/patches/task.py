@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from prefect import task
-from prefect.logging import get_run_logger
 
 from tasks.patches.outcome import SlideOutcome
 from tasks.patches.preprocess import preprocess_slide
@@ -13,18 +12,4 @@ from tasks.patches.slide_job import SlideJob
 @task(name="preprocess-slide", task_run_name="slide-{job.record.name}", persist_result=True, result_serializer="json")
 def preprocess_slide_task(job: SlideJob) -> SlideOutcome:
     """Run `preprocess_slide`; its outcome (paths and digests) is persisted, so that a lost worker loses nothing."""
-    outcome = preprocess_slide(job)
-    log = get_run_logger()
-    if outcome.state == "failed":
-        log.error("%s failed: %s", outcome.slide, outcome.reason)
-    else:
-        log.info(
-            "%s %s: %d tumour, %d normal, %d grid patches in %.1f s",
-            outcome.slide,
-            outcome.state,
-            outcome.tumour_patches,
-            outcome.normal_patches,
-            outcome.grid_patches,
-            outcome.seconds,
-        )
-    return outcome
+    return preprocess_slide(job)

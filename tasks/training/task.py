@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any, cast
 from uuid import UUID
 
 from prefect import task
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
-from prefect.logging import get_run_logger
 
 from tasks.config import TrainConfig
 from tasks.training.card import ModelCard
 from tasks.training.job import ShardOfJob
 from tasks.training.train import train
+
+log = logging.getLogger(__name__)
 
 
 @task(name="train", persist_result=True, result_serializer="json")
@@ -29,16 +31,15 @@ def train_task(
     manifest_digest: str,
 ) -> ModelCard:
     """Run `tasks.training.train.train`; each epoch is a line of the log and a step of a progress artifact."""
-    log = get_run_logger()
     # The function is typed for asynchronous callers too.
     artifact = cast(
         "UUID", create_progress_artifact(0.0, key="training", description=f"{config.architecture}, {ranks} ranks")
     )
 
     def tell(event: dict[str, Any]) -> None:
-        if "epoch" in event:
-            log.info("%s", event)
-            update_progress_artifact(artifact, progress=100.0 * min(1.0, event["epoch"] / config.epochs))
+        if event["event"] == "epoch":
+            log.info("%s", epoch_line(event))
+            update_progress_artifact(artifact, progress=100.0 * event["epoch"] / event["epochs"])
 
     card = train(
         config,
@@ -53,3 +54,12 @@ def train_task(
     )
     update_progress_artifact(artifact, progress=100.0)
     return card
+
+
+def epoch_line(event: dict[str, Any]) -> str:
+    """Tell one epoch of a training's log in a line."""
+    auc = event.get("validation_auc")
+    return (
+        f"epoch {event['epoch']}/{event['epochs']}: loss {event['loss']:.3f}, "
+        f"validation AUC {'none' if auc is None else format(auc, '.3f')}, {event['patches_per_s']:.0f} patches/s"
+    )

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import secrets
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 from tasks.config import TrainConfig
+from tasks.training.attempt import attempt_folder
 from tasks.training.card import ModelCard, read_card
 from tasks.training.folder import CARD_NAME, publish
 from tasks.training.job import ShardOfJob, TrainingJob, write_job
@@ -56,9 +55,7 @@ def train(
         As `tasks.training.launcher.launch`; nothing is left at `output` then that was not there before.
     """
     output = output.resolve()
-    work = output.with_name(f".{output.name}.{secrets.token_hex(4)}.part")
-    work.mkdir(parents=True)
-    try:
+    with attempt_folder(output) as work:
         job = TrainingJob(
             config=config.model_copy(update={"weights": config.weights and config.weights.resolve()}),
             shards=tuple(shard.model_copy(update={"path": shard.path.resolve()}) for shard in shards),
@@ -76,5 +73,3 @@ def train(
         card = read_card(job.model_folder / CARD_NAME)
         publish(job.model_folder, output)
         return card
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
