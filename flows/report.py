@@ -12,7 +12,7 @@ from prefect.context import FlowRunContext
 from flows.placement import Placement, placements
 from flows.run_state import RunState
 from tasks.artifacts import Artifact
-from tasks.inference.auc import Measure
+from tasks.auc import Measure
 from tasks.patches.outcome import SlideOutcome
 from tasks.report.data import HeatmapRow, ReportData, Score, SlideRow, StageTime, TransferRow
 from tasks.report.page import write_report

@@ -85,7 +85,7 @@ def training_key(context: RunContext, manifest: Manifest, ranks: int) -> str:
             f"{ranks} ranks",
         ],
         config=context.config.train.model_copy(update={"weights": None}),
-        code=["tasks.training", "tasks.patches.store"],
+        code=["tasks.training", "tasks.patches.store", "tasks.auc"],
     )
 
 

@@ -63,7 +63,7 @@ def test_tensorflow_stays_where_a_cpu_site_does_not_need_it(path: Path) -> None:
     parts = path.relative_to(REPOSITORY).parts
     allowed: set[str] = set()
     if parts[1] in ("training", "inference", "explain"):
-        allowed |= {"tensorflow", "keras", "sklearn"}
+        allowed |= {"tensorflow", "keras"}
     if parts[1] == "training":
         allowed |= {"horovod"}
     assert rooms(imported(path)) & {"tensorflow", "keras", "sklearn", "horovod"} <= allowed

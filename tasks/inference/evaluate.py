@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from tasks.artifacts import Record
-from tasks.inference.auc import RESAMPLES, Measure, area_under_curve, auc_with_interval
+from tasks.auc import RESAMPLES, Measure, area_under_curve, auc_with_interval
 from tasks.inference.scores import Scores
 
 THRESHOLD = 0.5

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import roc_auc_score
 
+from tasks import auc
 from tasks.config import Split
 from tasks.training.card import Estimate, SplitMetrics
 
@@ -37,9 +37,7 @@ class Scores:
 
 def area_under_curve(scores: Scores) -> float | None:
     """Area under the ROC curve; None when there is one class only."""
-    if len(np.unique(scores.label)) < 2:
-        return None
-    return float(roc_auc_score(scores.label, scores.logit))
+    return auc.area_under_curve(scores.label, scores.logit)
 
 
 def log_loss(scores: Scores) -> float:
@@ -57,7 +55,6 @@ def split_metrics(scores: Scores, *, split: Split, seed: int) -> SplitMetrics:
     patients = int(codes.max()) + 1
     right = ((scores.logit > np.log(THRESHOLD / (1 - THRESHOLD))) == (scores.label == 1)).astype(np.float64)
     loss = _cross_entropy(scores)
-    auc = area_under_curve(scores)
     draws = _draws(patients, seed)
     return SplitMetrics(
         split=split,
@@ -65,10 +62,17 @@ def split_metrics(scores: Scores, *, split: Split, seed: int) -> SplitMetrics:
         tumour_rows=int(np.sum(scores.label == 1)),
         patients=patients,
         threshold=THRESHOLD,
-        auc=None if auc is None else _estimate(auc, _weighted_auc(scores), codes, draws),
+        auc=_auc(scores, seed),
         accuracy=_estimate(float(right.mean()), lambda weight: float(np.average(right, weights=weight)), codes, draws),
         log_loss=_estimate(float(loss.mean()), lambda weight: float(np.average(loss, weights=weight)), codes, draws),
     )
+
+
+def _auc(scores: Scores, seed: int) -> Estimate | None:
+    measure = auc.auc_with_interval(
+        scores.label, scores.logit, scores.patient, what="patches", seed=seed, resamples=REPLICATES
+    )
+    return None if measure.value is None else Estimate(value=measure.value, low=measure.low, high=measure.high)
 
 
 def _draws(patients: int, seed: int) -> NDArray[np.int64]:
@@ -86,29 +90,8 @@ def _estimate(
     if draws.shape[1] < 2:
         return Estimate(value=value)
     replicates = np.array([statistic(draw[codes]) for draw in draws])
-    defined = replicates[np.isfinite(replicates)]
-    # Replicates that drew one class only have no AUC; from a handful of the others no interval follows.
-    if len(defined) < len(draws) // 2:
-        return Estimate(value=value)
-    low, high = np.percentile(defined, [2.5, 97.5])
+    low, high = np.percentile(replicates, [2.5, 97.5])
     return Estimate(value=value, low=float(low), high=float(high))
-
-
-def _weighted_auc(scores: Scores) -> Callable[[NDArray[np.int64]], float]:
-    """AUC for integer weights of the rows, in linear time a call (the sorting is done once)."""
-    order = np.argsort(scores.logit, kind="stable")
-    starts = np.flatnonzero(np.append(True, np.diff(scores.logit[order]) > 0))
-    tumour = scores.label[order] == 1
-
-    def auc(weight: NDArray[np.int64]) -> float:
-        ordered = weight[order]
-        positive = np.add.reduceat(np.where(tumour, ordered, 0), starts)
-        negative = np.add.reduceat(np.where(tumour, 0, ordered), starts)
-        pairs = float(positive.sum()) * float(negative.sum())
-        below = np.cumsum(negative) - negative
-        return float(np.sum(positive * (below + 0.5 * negative))) / pairs if pairs else float("nan")
-
-    return auc
 
 
 def _cross_entropy(scores: Scores) -> NDArray[np.float64]:

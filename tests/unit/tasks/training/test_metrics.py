@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
 
-from tasks.training import metrics
 from tasks.training.metrics import Scores, area_under_curve, split_metrics
 
 
@@ -25,13 +24,6 @@ def test_values_are_those_of_scikit_learn() -> None:
     assert found.accuracy.value == accuracy_score(given.label, probability > 0.5)
     assert found.log_loss.value == pytest.approx(log_loss(given.label, probability))
     assert (found.rows, found.patients, found.tumour_rows) == (400, 10, int(given.label.sum()))
-
-
-def test_the_fast_weighted_auc_is_that_of_scikit_learn() -> None:
-    given = scores()
-    weight = np.random.default_rng(3).integers(0, 4, 400)
-    expected = roc_auc_score(given.label, given.logit, sample_weight=weight)
-    assert metrics._weighted_auc(given)(weight) == pytest.approx(expected)
 
 
 def test_intervals_are_seeded_hold_the_value_and_widen_when_patients_differ() -> None:

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from tasks.inference.auc import area_under_curve, auc_with_interval
+from tasks.auc import area_under_curve, auc_with_interval
 
 CASES = st.lists(st.tuples(st.booleans(), st.integers(0, 5), st.sampled_from("ABCD")), min_size=2, max_size=60)
 
