@@ -100,24 +100,28 @@ def _followed(context: RunContext) -> Iterator[_Progress]:
     progress = _Progress(context)
     try:
         yield progress
-    except CamNetError as error:
-        stage_name = next(
-            name
-            for name in ("preprocess", "stage", "train", "infer", "explain", "collect")
-            if getattr(progress.state, _RESULT_OF[name]) is None
-        )
-        subject = error.subject or context.config.name
-        progress.update(fatal=Failure(stage=stage_name, subject=subject, cause=error.cause, remedy=error.remedy))
+    except BaseException as error:  # also a cancelled run says in its report how far it came
+        progress.update(fatal=_failure(progress.state, error))
         raise
     finally:
         report(progress.state)
 
 
-_RESULT_OF = {
-    "preprocess": "preprocessed",
-    "stage": "staged",
-    "train": "trained",
-    "infer": "inferred",
-    "explain": "explained",
-    "collect": "collected",
-}
+def _failure(state: RunState, error: BaseException) -> Failure:
+    results = {
+        "preprocess": state.preprocessed,
+        "stage": state.staged,
+        "train": state.trained,
+        "infer": state.inferred,
+        "explain": state.explained,
+    }
+    ended = next((stage_name for stage_name, result in results.items() if result is None), "collect")
+    if isinstance(error, CamNetError):
+        subject = error.subject or state.context.config.name
+        return Failure(stage=ended, subject=subject, cause=error.cause, remedy=error.remedy)
+    return Failure(
+        stage=ended,
+        subject=state.context.config.name,
+        cause=f"it was stopped by {type(error).__name__}: {error}",
+        remedy="see the log of the run, then run again: finished work is kept",
+    )

@@ -64,10 +64,12 @@ class RunState(Record):
         return (*failures, *([self.fatal] if self.fatal else []))
 
     @property
-    def state(self) -> Literal["done", "partial", "failed"]:
-        """``failed``: a stage could not be run. ``partial``: it could, but not for every slide."""
+    def state(self) -> Literal["done", "partial", "failed", "unfinished"]:
+        """``failed``: a stage could not be run. ``partial``: all could, but not for every slide."""
         if self.fatal is not None:
             return "failed"
+        if self.explained is None:
+            return "unfinished"
         return "partial" if self.failures else "done"
 
     def save(self) -> None:

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, ValidationError
 
-from tasks import atomic
 from tasks.artifacts import Record
 from tasks.errors import IntegrityError
+from tasks.hdf5 import new_hdf5
 
 SCHEMA: Literal["camnet-scores/1"] = "camnet-scores/1"
 COLUMN_DTYPES: dict[str, np.dtype[Any]] = {
@@ -113,7 +113,7 @@ def write_scores(path: Path, scores: Scores) -> None:
     values = scores.attributes.model_dump(exclude_none=True)
     # The default format keeps no time stamps, newer ones (libver="latest") date the root group: the same scores
     # would not give the same bytes.
-    with atomic.atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+    with new_hdf5(path) as file:
         file.attrs.update({"schema": values.pop("format"), **values})
         for name, dtype in COLUMN_DTYPES.items():
             file.create_dataset(name, data=np.asarray(getattr(scores, name), dtype=dtype))

@@ -89,7 +89,7 @@ def verify_shard(shard: ShardOfJob) -> None:
     IntegrityError
         The file is missing or has another digest.
     """
-    remedy = "transfer the shard again"
+    remedy = "transfer the shard again (camnet transfer --again)"
     try:
         digest = file_digest(shard.path)
     except OSError as error:
