@@ -130,10 +130,7 @@ def dask_task_runner(cluster: DaskCluster, most_workers: int) -> DaskTaskRunner:
 
 def _finished(job: SlideJob) -> SlideOutcome | None:
     """Look for finished work without reading the slide, so that no cluster is started for nothing."""
-    try:
-        key = job.known_key()
-    except OSError:
-        return None
+    key = job.known_key()
     return None if key is None else find_outcome(job, key)
 
 

@@ -38,9 +38,11 @@ def atomic_path(final: Path) -> Iterator[Path]:
     InputError
         The folder cannot be written by this user.
     """
-    temporary = final.with_name(f".{final.name[:180]}.{os.getpid()}-{secrets.token_hex(4)}.part")
+    # File systems limit names in bytes, and a name may have four a character.
+    stem = os.fsdecode(os.fsencode(final.name)[:180])
+    temporary = final.with_name(f".{stem}.{os.getpid()}-{secrets.token_hex(4)}.part")
     try:
-        with _named_faults(final):
+        with _named_faults(final, temporary):
             final.parent.mkdir(parents=True, exist_ok=True)
             yield temporary
             fsync_file(temporary)
@@ -82,10 +84,14 @@ def fsync_folder(folder: Path) -> None:
 
 
 @contextmanager
-def _named_faults(final: Path) -> Iterator[None]:
+def _named_faults(final: Path, temporary: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        # The block may also read other files; an error that names one of those is not about `final`.
+        ours = {str(path) for path in (temporary, final, *final.parents)}
+        if error.filename is not None and str(error.filename) not in ours:
+            raise
         raise disk_fault(error, final) from error
 
 

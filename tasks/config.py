@@ -5,9 +5,9 @@ from __future__ import annotations
 import difflib
 import tomllib
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from tasks.artifacts import Record
@@ -17,7 +17,13 @@ M = TypeVar("M", bound="Record")
 Split = Literal["train", "validation", "test"]
 
 
-class CohortConfig(Record):
+class Settings(Record):
+    """Base of the configuration's sections: numbers are finite (JSON, which carries them between sites, has no inf)."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+
+class CohortConfig(Settings):
     """Which slides, and how they are divided. Splits are by patient, never by slide or patch."""
 
     slides: Path = Field(description="Folder with the slides (searched recursively) or one slide")
@@ -34,7 +40,7 @@ class CohortConfig(Record):
         return self
 
 
-class TissueConfig(Record):
+class TissueConfig(Settings):
     """Tissue mask: Otsu on a low level (paper section 3.5)."""
 
     mask_mpp: float = Field(8.0, gt=0, description="µm per pixel of the masks, at most; the nearest level is used")
@@ -42,7 +48,7 @@ class TissueConfig(Record):
     fallback_gray: int = Field(196, ge=1, le=255, description="threshold when Otsu finds none (above 229)")
 
 
-class PreprocessConfig(Record):
+class PreprocessConfig(Settings):
     """Layer 1: which patches are cut from a slide."""
 
     patch_px: int = Field(224, ge=16, le=1024)
@@ -52,7 +58,7 @@ class PreprocessConfig(Record):
     grid_stride_px: int = Field(224, ge=8, description="dense sampling for inference: step in pixels of the level")
     grid_splits: tuple[Split, ...] = Field(("test",), description="splits whose slides also get a dense grid")
     min_tissue_fraction: float = Field(0.6, ge=0, le=1)
-    min_tumour_fraction: float = Field(0.6, ge=0, le=1)
+    min_tumour_fraction: float = Field(0.6, gt=0, le=1)
     grid_min_tissue_fraction: float = Field(0.25, ge=0, le=1)
     white_level: int = Field(200, ge=1, le=255, description="gray above this counts as white")
     max_white_fraction: float = Field(0.7, ge=0, le=1)
@@ -60,7 +66,7 @@ class PreprocessConfig(Record):
     tissue: TissueConfig = TissueConfig()
 
 
-class TransferConfig(Record):
+class TransferConfig(Settings):
     """How shards travel between sites."""
 
     protocol: Literal["auto", "local", "sftp"] = "auto"
@@ -70,7 +76,7 @@ class TransferConfig(Record):
     stall_s: float = Field(60.0, gt=0, description="no progress for this long breaks the connection")
 
 
-class TrainConfig(Record):
+class TrainConfig(Settings):
     """Layer 2: network and training."""
 
     architecture: str = Field("ResNet50", description="a name from `camnet train --list`")
@@ -88,28 +94,28 @@ class TrainConfig(Record):
     silence_s: float = Field(900.0, gt=0, description="a training that says nothing for this long is ended")
 
 
-class InferConfig(Record):
+class InferConfig(Settings):
     """Layer 3: scores and heatmaps."""
 
     batch_size: int = Field(64, ge=1, le=4096)
     slide_quantile: float = Field(0.99, gt=0, le=1, description="slide score: this quantile of the patch scores")
 
 
-class ExplainConfig(Record):
+class ExplainConfig(Settings):
     """Layer 3: Grad-CAM panels."""
 
     top_patches: int = Field(4, ge=0, le=64, description="highest scored patches a slide")
     layer: str | None = Field(None, description="convolutional layer; default: the architecture's last")
 
 
-class Stages(Record):
+class Stages(Settings):
     """Which site runs which stage (names of site files). Inference and explanations run where the model is."""
 
     preprocess: str = "site-a"
     train: str = "site-b"
 
 
-class RunConfig(Record):
+class RunConfig(Settings):
     """Everything that a run depends on."""
 
     name: str = Field("run", pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")
@@ -138,7 +144,7 @@ def load_config(path: Path) -> RunConfig:
 def read_toml(path: Path) -> dict[str, Any]:
     """Read a TOML file; an `InputError` names what is wrong with it."""
     try:
-        return tomllib.loads(path.read_text())
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot be read ({error})", subject=path, remedy="check the path") from error
     except tomllib.TOMLDecodeError as error:
@@ -175,8 +181,12 @@ def validated(model: type[M], data: dict[str, Any], source: str) -> M:
 
 def _problem(model: type[Record], detail: ErrorDetails) -> str:
     where = ".".join(str(part) for part in detail["loc"]) or "the whole file"
+    if detail["type"] == "missing":
+        return f"no key {where!r}, which is required"
     if detail["type"] != "extra_forbidden":
-        return f"{where} = {detail.get('input')!r}: {detail['msg']}"
+        value = detail.get("input")
+        stated = "" if isinstance(value, dict) else f" = {value!r}"
+        return f"{where}{stated}: {detail['msg'].removeprefix('Value error, ')}"
     known = _keys_at(model, detail["loc"][:-1])
     near = difflib.get_close_matches(str(detail["loc"][-1]), known, n=1)
     hint = f" (did you mean {near[0]!r}?)" if near else f" (known: {', '.join(known)})"
@@ -186,7 +196,9 @@ def _problem(model: type[Record], detail: ErrorDetails) -> str:
 def _keys_at(model: type[Record], location: tuple[Any, ...]) -> list[str]:
     for part in location:
         annotation = model.model_fields[str(part)].annotation if str(part) in model.model_fields else None
-        if not (isinstance(annotation, type) and issubclass(annotation, Record)):
+        kinds = get_args(annotation) or (annotation,)
+        section = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Record)), None)
+        if section is None:
             return []
-        model = annotation
+        model = section
     return sorted(model.model_fields)

@@ -56,9 +56,14 @@ class DigestIndex:
         return digest
 
     def known(self, path: Path) -> str | None:
-        """Digest of `path` if it was computed before and the file has not changed, else None."""
+        """Digest of `path` if it was computed before and the file is there and has not changed, else None."""
         entry = _read_entry(self._entry(path))
-        return str(entry["digest"]) if entry.get("stamp") == _stamp(path) else None
+        try:
+            unchanged = entry.get("stamp") == _stamp(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        digest = entry.get("digest")
+        return digest if unchanged and isinstance(digest, str) else None
 
     def _entry(self, path: Path) -> Path:
         return self._folder / f"{bytes_digest(os.fsencode(path.resolve())).split(':')[1][:32]}.json"
@@ -72,6 +77,6 @@ def _stamp(path: Path) -> list[int]:
 def _read_entry(entry: Path) -> dict[str, object]:
     try:
         known = json.loads(entry.read_text())
-    except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError):
+    except (FileNotFoundError, ValueError):
         return {}
     return known if isinstance(known, dict) else {}

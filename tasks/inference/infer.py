@@ -26,6 +26,7 @@ from tasks.patches.store import Shard, open_shard
 from tasks.slides.annotations import Annotations, tumour_mask
 from tasks.slides.geojson import from_geojson
 from tasks.training.card import ModelCard
+from tasks.training.job import ShardOfJob, verify_shard
 from tasks.training.model_folder import read_model
 
 
@@ -64,9 +65,12 @@ def infer_slides(
 
 def _infer(model: keras.Model, card: ModelCard, inputs: SlideInputs, out: Path, config: InferConfig) -> InferredSlide:
     started = time.monotonic()
+    if inputs.shard_digest is not None:
+        # Before the file is opened: some damage makes HDF5 loop for ever or crash.
+        verify_shard(ShardOfJob(path=inputs.shard, digest=inputs.shard_digest))
+    shard_digest = inputs.shard_digest or file_digest(inputs.shard)
     with open_shard(inputs.shard) as shard:
         check_fit(shard, patch_px=card.patch_px, mpp=card.mpp)
-        shard_digest = inputs.shard_digest or file_digest(inputs.shard)
         attributes = _score_attributes(shard, card.weights_digest, shard_digest)
         scores = _score(model, shard, attributes, config.batch_size)
     seconds = time.monotonic() - started

@@ -11,9 +11,6 @@ from numpy.typing import NDArray
 
 TUMOUR, NORMAL, UNKNOWN = 1, 0, -1
 
-# A share of an area that comes out of sums of floating point numbers; a single mask pixel is far more.
-_NOTHING = 1e-5
-
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
@@ -51,6 +48,7 @@ class Candidates:
 
 def label_of(
     tumour_fraction: NDArray[np.float32],
+    near_tumour: NDArray[np.bool_],
     truth: Literal["tumour", "negative", "unknown"],
     *,
     exhaustive: bool,
@@ -58,13 +56,13 @@ def label_of(
 ) -> NDArray[np.int8]:
     """Label patches by what is known of their slide.
 
-    A patch is tumour when at least `min_tumour_fraction` of it is annotated tumour. It is normal when none of
-    it is and the slide is known to hold no other tumour (a negative slide, or an exhaustive annotation). What
-    is neither (a patch on the border of a lesion, a slide without annotation) is unknown.
+    A patch is tumour when at least `min_tumour_fraction` of it is annotated tumour. It is normal when it is not
+    even near any and the slide is known to hold no other tumour (a negative slide, or an exhaustive annotation).
+    What is neither (a patch on the border of a lesion, a slide without annotation) is unknown.
     """
     label = np.full(len(tumour_fraction), UNKNOWN, np.int8)
     if truth == "negative" or (truth == "tumour" and exhaustive):
-        label[tumour_fraction < _NOTHING] = NORMAL
+        label[~near_tumour] = NORMAL
     if truth == "tumour":
         label[tumour_fraction >= min_tumour_fraction] = TUMOUR
     return label

@@ -17,6 +17,7 @@ from tasks.patches.filters import black_fraction, white_fraction
 from tasks.patches.store import PatchBatch, write_shard
 from tasks.slides.reader import SlideReader
 
+UNREADABLE = "unreadable"
 MAX_UNREADABLE_SHARE = 0.05
 _BATCH_PATCHES = 32
 
@@ -49,19 +50,22 @@ def extract_patches(
     Raises
     ------
     InputError
-        More than 5 % of the patches cannot be decoded: the slide is broken.
+        More than 5 % of the patches that were tried cannot be decoded: the slide is broken.
     """
     kept: Counter[int] = Counter()
     rejected = Counter(selection.rejected)
     batch = _Batch(selection.candidates)
+    planned = _planned(selection)
+    tried = 0
     with write_shard(path, attributes) as writer:
         for row, label in enumerate(selection.candidates.label.tolist()):
             if kept[label] >= selection.wanted.get(label, len(selection.candidates)):
                 continue
+            tried += 1
             pixels, white, reason = _cut(reader, selection.candidates, row, attributes, config)
-            if reason is not None or pixels is None:
-                rejected[reason or "unreadable"] += 1
-                _refuse_broken_slide(reader, rejected["unreadable"], tried=kept.total() + rejected["unreadable"])
+            if pixels is None or reason is not None:
+                rejected[reason or UNREADABLE] += 1
+                _refuse_broken_slide(reader, rejected[UNREADABLE], tried, planned)
                 continue
             kept[label] += 1
             batch.add(row, pixels, white)
@@ -80,7 +84,7 @@ def _cut(
     try:
         pixels = reader.read_region(x, y, attributes.level, attributes.patch_px, attributes.patch_px)
     except InputError:
-        return None, 0.0, "unreadable"
+        return None, 0.0, UNREADABLE
     white = white_fraction(pixels, config.white_level)
     if white > config.max_white_fraction:
         return pixels, white, "too white"
@@ -89,9 +93,18 @@ def _cut(
     return pixels, white, None
 
 
-def _refuse_broken_slide(reader: SlideReader, unreadable: int, *, tried: int) -> None:
-    # The first hundred may contain a run of bad tiles by chance; beyond, the share speaks for the slide.
-    if unreadable > max(100, tried) * MAX_UNREADABLE_SHARE:
+def _planned(selection: Selection) -> int:
+    """How many patches are tried at least."""
+    labels, counts = np.unique(selection.candidates.label, return_counts=True)
+    return sum(
+        min(count, selection.wanted.get(label, count))
+        for label, count in zip(labels.tolist(), counts.tolist(), strict=True)
+    )
+
+
+def _refuse_broken_slide(reader: SlideReader, unreadable: int, tried: int, planned: int) -> None:
+    # One bad tile spoils a run of neighbours: until more is tried than planned, the share is that of the plan.
+    if unreadable > max(planned, tried) * MAX_UNREADABLE_SHARE:
         raise InputError(
             f"cannot be decoded at {unreadable} of {tried} positions",
             subject=reader.path,

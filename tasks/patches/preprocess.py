@@ -5,6 +5,10 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
 from tasks import atomic
 from tasks.artifacts import all_present, describe, read_record
 from tasks.errors import CamNetError, InputError
@@ -21,6 +25,8 @@ from tasks.slides.reader import Overview, SlideReader, open_slide
 from tasks.slides.tissue import tissue_mask
 
 NO_TISSUE = "no tissue found"
+# Corners far outside the slide are moved to this distance: OpenCV draws in 32 bits.
+_FAR_PX = 1 << 20
 
 
 def preprocess_slide(job: SlideJob) -> SlideOutcome:
@@ -34,13 +40,10 @@ def preprocess_slide(job: SlideJob) -> SlideOutcome:
     """
     started = time.monotonic()
     try:
-        digest = job.slide_digest()
-        key = job.key(digest)
+        digest, key = _content(job)
         outcome = find_outcome(job, key) or _make(job, digest, key)
     except InputError as error:
         outcome = failed_outcome(job, error)
-    except OSError as error:
-        outcome = failed_outcome(job, InputError(f"cannot be read ({error})", subject=job.record.path))
     if outcome.reused:
         return outcome
     outcome = outcome.model_copy(update={"seconds": time.monotonic() - started})
@@ -58,8 +61,23 @@ def find_outcome(job: SlideJob, key: str) -> SlideOutcome | None:
 
 
 def failed_outcome(job: SlideJob, error: CamNetError) -> SlideOutcome:
-    """Describe a slide that could not be finished."""
-    return _outcome(job, "failed", reason=error.cause, remedy=error.remedy)
+    """Describe a slide that could not be finished; the reason names the file when it is not the slide itself."""
+    other = error.subject is not None and error.subject != str(job.record.path)
+    reason = f"{error.subject}: {error.cause}" if other else error.cause
+    return _outcome(job, "failed", reason=reason, remedy=error.remedy)
+
+
+def _content(job: SlideJob) -> tuple[str, str]:
+    """Give the digest of the slide and the content key, both from reading the slide and its annotation."""
+    try:
+        digest = job.slide_digest()
+        return digest, job.key(digest)
+    except OSError as error:
+        raise InputError(
+            f"cannot be read ({error.strerror})",
+            subject=error.filename or job.record.path,
+            remedy="check that the file is there and belongs to you, or take it out of the cohort",
+        ) from error
 
 
 def _make(job: SlideJob, digest: str, key: str) -> SlideOutcome:
@@ -119,9 +137,23 @@ def _annotations(job: SlideJob, reader: SlideReader) -> Annotations | None:
 def _masks(reader: SlideReader, overview: Overview, annotations: Annotations | None, job: SlideJob) -> SlideMasks:
     shape = overview.rgb.shape[:2]
     tissue = tissue_mask(overview.rgb, job.config.tissue, overview.um_per_px).mask
-    tumour = tumour_mask(annotations or Annotations(()), shape, overview.downsample, overview.downsample)
+    annotations = annotations or Annotations(())
+    tumour = tumour_mask(annotations, shape, overview.downsample, overview.downsample)
+    near_tumour = _with_margin(tumour, annotations, overview.downsample)
     width, height = reader.dimensions_px
-    return SlideMasks(tissue, tumour, overview.downsample, overview.downsample, width, height)
+    return SlideMasks(tissue, tumour, near_tumour, overview.downsample, overview.downsample, width, height)
+
+
+def _with_margin(tumour: NDArray[np.uint8], annotations: Annotations, downsample: float) -> NDArray[np.uint8]:
+    """Tumour and all pixels that an outline of tumour touches, with the pixels beside them.
+
+    A lesion thinner than a mask pixel may contain no pixel's centre; its outline is there all the same.
+    """
+    drawn = tumour.copy()
+    for polygon in annotations.of("tumour"):
+        corners = np.clip(polygon.points_level0_px / downsample, -_FAR_PX, _FAR_PX)
+        cv2.polylines(drawn, [np.floor(corners).astype(np.int32)], isClosed=True, color=1)
+    return cv2.dilate(drawn, np.ones((3, 3), np.uint8)).astype(np.uint8)
 
 
 def _random_selection(job: SlideJob, masks: SlideMasks, downsample: float) -> Selection:

@@ -13,6 +13,9 @@ from tasks.config import PreprocessConfig
 from tasks.patches.candidates import NORMAL, TUMOUR, UNKNOWN, Candidates, Selection, label_of
 from tasks.slides.tissue import box_fraction
 
+# A share of an area that comes out of sums of floating point numbers; a single mask pixel is far more.
+_NOTHING = 1e-5
+
 
 @dataclass(frozen=True, slots=True)
 class SlideMasks:
@@ -22,6 +25,8 @@ class SlideMasks:
     ----------
     tissue, tumour
         0/1 masks of the same shape, uint8.
+    near_tumour
+        The same for tumour with a margin of a mask pixel, within which its border is not known.
     downsample_x, downsample_y
         Level-0 pixels per mask pixel.
     width_level0_px, height_level0_px
@@ -30,6 +35,7 @@ class SlideMasks:
 
     tissue: NDArray[np.uint8]
     tumour: NDArray[np.uint8]
+    near_tumour: NDArray[np.uint8]
     downsample_x: float
     downsample_y: float
     width_level0_px: int
@@ -125,6 +131,7 @@ def _select(
     tissue = box_fraction(masks.tissue, *boxes).astype(np.float32)
     enough = tissue >= min_tissue_fraction
     tumour = box_fraction(masks.tumour, *boxes).astype(np.float32)
-    label = label_of(tumour, truth, exhaustive=exhaustive, min_tumour_fraction=config.min_tumour_fraction)
+    near_tumour = box_fraction(masks.near_tumour, *boxes) > _NOTHING
+    label = label_of(tumour, near_tumour, truth, exhaustive=exhaustive, min_tumour_fraction=config.min_tumour_fraction)
     rejected = Counter({"over the slide's edge": int((~inside).sum()), "too little tissue": int((~enough).sum())})
     return Selection(Candidates(x, y, tissue, tumour, label).take(enough), {}, +rejected)

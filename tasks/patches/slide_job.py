@@ -84,9 +84,15 @@ class SlideJob(Record):
         )
 
     def known_key(self) -> str | None:
-        """Return the content key if the slide's digest is known without reading the slide, else None."""
-        digest = self._digests.known(self.record.path)
-        return None if digest is None else self.key(digest)
+        """Return the content key if the slide's digest is known without reading the slide, else None.
+
+        A slide or annotation that is gone or unreadable has no known key; `key` says what is wrong with it.
+        """
+        try:
+            digest = self._digests.known(self.record.path)
+            return None if digest is None else self.key(digest)
+        except OSError:
+            return None
 
     @property
     def _digests(self) -> DigestIndex:

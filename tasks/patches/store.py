@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from tasks import atomic
 from tasks.errors import IntegrityError
+from tasks.hdf5 import new_hdf5
 from tasks.patches.attributes import ShardAttributes
+from tasks.patches.candidates import NORMAL, TUMOUR, UNKNOWN
 
 INDEX_DTYPES: dict[str, np.dtype[Any]] = {
     "x_level0_px": np.dtype("int64"),
@@ -86,8 +88,7 @@ def write_shard(path: Path, attributes: ShardAttributes) -> Iterator[ShardWriter
     PermanentFault, InputError
         The disk is full or the folder is not writable (see `tasks.atomic.atomic_path`).
     """
-    # The default format keeps no time stamps (newer ones date the groups): the same patches give the same bytes.
-    with atomic.atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+    with new_hdf5(path) as file:
         file.attrs.update(attributes.to_hdf5())
         yield ShardWriter(file, attributes)
 
@@ -118,10 +119,12 @@ class Shard:
         except OSError as error:
             raise IntegrityError(f"is no complete HDF5 file ({error})", subject=path, remedy=_REMEDY) from error
         try:
-            self.attributes = _attributes(path, self._file)
-            self._patches = _patches(path, self._file, self.attributes)
-            self.rows = int(self._patches.shape[0])
-            columns = {name: _column(path, self._file, name, self.rows) for name in INDEX_DTYPES}
+            with _named_damage(path):
+                self.attributes = _attributes(path, self._file)
+                self._patches = _patches(path, self._file, self.attributes)
+                self.rows = int(self._patches.shape[0])
+                columns = {name: _column(path, self._file, name, self.rows) for name in INDEX_DTYPES}
+            _refuse_unknown_labels(path, columns["label"])
         except BaseException:
             self._file.close()
             raise
@@ -141,6 +144,11 @@ class Shard:
         -------
         NDArray[np.uint8]
             (n, H, W, 3), RGB.
+
+        Raises
+        ------
+        IntegrityError
+            The file is damaged there.
         """
         wanted = np.asarray(rows, dtype=np.int64)
         if wanted.size and (wanted.min() < 0 or wanted.max() >= self.rows):
@@ -148,8 +156,9 @@ class Shard:
         order = np.argsort(wanted, kind="stable")
         in_order = wanted[order]
         pixels = np.empty((len(wanted), *self._patches.shape[1:]), np.uint8)
-        for start, stop in _runs(in_order):
-            self._patches.read_direct(pixels, np.s_[in_order[start] : in_order[stop - 1] + 1], np.s_[start:stop])
+        with _named_damage(self.path):
+            for start, stop in _runs(in_order):
+                self._patches.read_direct(pixels, np.s_[in_order[start] : in_order[stop - 1] + 1], np.s_[start:stop])
         if np.array_equal(order, np.arange(len(order))):
             return pixels
         unordered = np.empty_like(pixels)
@@ -187,14 +196,25 @@ def _runs(in_order: NDArray[np.int64]) -> list[tuple[int, int]]:
     return [(start, stop) for start, stop in pairwise(edges) if stop > start]
 
 
+@contextmanager
+def _named_damage(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:  # h5py has all of these for damaged files
+        raise IntegrityError(f"is damaged ({error})", subject=path, remedy=_REMEDY) from error
+
+
 def _attributes(path: Path, file: h5py.File) -> ShardAttributes:
     try:
         return ShardAttributes.from_hdf5(dict(file.attrs))
-    except (ValidationError, OSError, TypeError) as error:
-        reason = (
-            "; ".join(str(item["loc"][0]) for item in error.errors()) if isinstance(error, ValidationError) else error
-        )
-        raise IntegrityError(f"is no CamNet shard (attributes: {reason})", subject=path, remedy=_REMEDY) from error
+    except ValidationError as error:
+        wrong = "; ".join(".".join(map(str, item["loc"])) for item in error.errors())
+        raise IntegrityError(f"is no CamNet shard (attributes: {wrong})", subject=path, remedy=_REMEDY) from error
+
+
+def _refuse_unknown_labels(path: Path, label: NDArray[np.int8]) -> None:
+    if not np.isin(label, (TUMOUR, NORMAL, UNKNOWN)).all():
+        raise IntegrityError("has labels other than 1, 0 and -1", subject=path, remedy=_REMEDY)
 
 
 def _patches(path: Path, file: h5py.File, attributes: ShardAttributes) -> h5py.Dataset:
@@ -215,7 +235,7 @@ def _column(path: Path, file: h5py.File, name: str, rows: int) -> NDArray[Any]:
 
 
 def _plain_dataset(path: Path, file: h5py.File, name: str, dtype: np.dtype[Any]) -> h5py.Dataset:
-    """Give a dataset that is stored in this file, of this type and without filters or virtual sources."""
+    """Give a dataset that is wholly stored in this file, of this type and without filters or virtual sources."""
     group = file
     for part in name.split("/"):
         if not isinstance(group, h5py.Group) or not isinstance(group.get(part, getlink=True), h5py.HardLink):
@@ -226,4 +246,10 @@ def _plain_dataset(path: Path, file: h5py.File, name: str, dtype: np.dtype[Any])
     properties = group.id.get_create_plist()
     if properties.get_nfilters() or group.is_virtual or group.external:
         raise IntegrityError(f"keeps {name} behind a filter or in other files", subject=path, remedy=_REMEDY)
+    stored_bytes, nominal_bytes = group.id.get_storage_size(), math.prod(group.shape) * dtype.itemsize
+    # A few bytes of header can claim any shape; memory is taken only for what is there.
+    if not nominal_bytes <= stored_bytes <= file.id.get_filesize():
+        raise IntegrityError(
+            f"states {nominal_bytes} bytes of {name} and holds {stored_bytes}", subject=path, remedy=_REMEDY
+        )
     return group

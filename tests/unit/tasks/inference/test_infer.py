@@ -116,3 +116,18 @@ def test_the_slide_quantile_of_the_configuration_is_used(model_folder: Path, tmp
     ]
     probability = read_scores(tmp_path / "out" / "patient_004_node_4.scores.h5").probability
     assert scores == pytest.approx([float(np.median(probability)), float(probability.max())], abs=1e-6)
+
+
+def test_a_shard_that_decayed_after_its_transfer_is_not_opened(model_folder: Path, tmp_path: Path) -> None:
+    files = write_slide(tmp_path / "in")
+    digest = file_digest(files.shard)
+    data = bytearray(files.shard.read_bytes())
+    data[len(data) // 2] ^= 1
+    files.shard.write_bytes(data)
+    (outcome,) = infer_slides(
+        model_folder, [inputs(files).model_copy(update={"shard_digest": digest})], tmp_path / "out", CONFIG
+    )
+    assert isinstance(outcome, FailedSlide)
+    assert "digest" in outcome.reason
+    assert outcome.remedy is not None
+    assert "transfer" in outcome.remedy
