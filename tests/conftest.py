@@ -14,7 +14,11 @@ if TYPE_CHECKING:
 
 # The usual deadline of 200 ms is missed on a machine that also runs ranks and servers; time is not what they test.
 hypothesis.settings.register_profile("camnet", deadline=None)
-hypothesis.settings.load_profile("camnet")
+# CI tries the same examples for the same code, so that a red run can be repeated; HYPOTHESIS_PROFILE=search looks for
+# new ones, for long.
+hypothesis.settings.register_profile("ci", deadline=None, derandomize=True)
+hypothesis.settings.register_profile("search", deadline=None, max_examples=3000)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if "CI" in os.environ else "camnet"))
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

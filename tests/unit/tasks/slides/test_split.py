@@ -4,7 +4,7 @@ from collections import defaultdict
 from pathlib import Path
 from random import Random
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.slides.cohort import SlideRecord, Truth
@@ -44,7 +44,6 @@ def by_patient(records: list[SlideRecord]) -> dict[str, list[SlideRecord]]:
     return patients
 
 
-@settings(deadline=None)
 @given(cohorts(), fractions, st.integers(0, 5), st.randoms())
 def test_every_slide_has_a_split_and_no_patient_two(
     records: list[SlideRecord], fractions: tuple[float, float], seed: int, random: Random
@@ -58,7 +57,6 @@ def test_every_slide_has_a_split_and_no_patient_two(
     assert assign_splits(shuffled, *fractions, seed) == splits
 
 
-@settings(deadline=None)
 @given(cohorts(), fractions, st.integers(0, 5))
 def test_every_wanted_split_has_each_kind_of_patient_where_there_are_three(
     records: list[SlideRecord], fractions: tuple[float, float], seed: int
@@ -75,7 +73,6 @@ def test_every_wanted_split_has_each_kind_of_patient_where_there_are_three(
             assert "train" in given_splits
 
 
-@settings(deadline=None)
 @given(st.integers(20, 200), st.integers(0, 3))
 def test_fractions_are_met_in_each_class(patients: int, seed: int) -> None:
     records = [record(f"s{k}", f"s{k}", "tumour" if k % 3 else "negative", k % 5) for k in range(patients)]

@@ -5,7 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.config import TissueConfig
@@ -115,7 +115,6 @@ def test_a_real_slide_with_ink_at_the_margin(real_data: Path) -> None:
 boxes = st.tuples(st.floats(-6, 30), st.floats(-6, 30), st.floats(0.05, 20), st.floats(0.05, 20))
 
 
-@settings(deadline=None)
 @given(boxes, st.integers(0, 20))
 def test_box_fraction_is_the_exact_area(box: tuple[float, float, float, float], seed: int) -> None:
     mask = (np.random.default_rng(seed).uniform(size=(17, 23)) < 0.5).astype(np.uint8)

@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections import defaultdict
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -12,7 +12,6 @@ from tasks.slides.synthetic.config import SynthConfig
 from tasks.slides.synthetic.plan import plan_cohort
 
 
-@settings(deadline=None)
 @given(st.integers(1, 60), st.integers(1, 5), st.integers(1, 5), st.floats(0, 1))
 def test_plans_keep_the_numbering_and_the_share_of_negatives(
     slides: int, centres: int, nodes: int, negative: float

@@ -3,7 +3,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.slides.synthetic.cell_outlines import cell_outlines
@@ -23,7 +23,6 @@ def test_an_outline_has_its_size_and_does_not_cross_itself(seed: int) -> None:
     assert covered == pytest.approx(area(outline), rel=0.01)
 
 
-@settings(deadline=None)
 @given(st.integers(1, 7), st.integers(1, 7), st.integers(0, 10_000))
 def test_cell_outlines_cover_exactly_the_cells(rows: int, columns: int, seed: int) -> None:
     cells = np.random.default_rng(seed).uniform(size=(rows, columns)) < 0.6
