@@ -17,9 +17,9 @@ from tasks.patches.attributes import ShardAttributes
 from tasks.patches.candidates import Candidates, Selection
 from tasks.patches.cut import cut_patches
 from tasks.patches.filters import white_and_black_fraction
+from tasks.patches.scale import corners_px, scaled
 from tasks.patches.slots import Slots
 from tasks.patches.store import Columns, ShardWriter, write_shard, write_tiles
-from tasks.patches.tile_storage import level_px, scaled
 from tasks.slides.openslide_tiles import OpenSlideTiles
 from tasks.slides.reader import SlideReader
 from tasks.slides.tiff_tiles import TiffTiles, find_jpeg_tiles
@@ -102,9 +102,11 @@ class _Cutting:
 
     def _cut(self, positions: NDArray[np.int64], planned: int) -> None:
         """Try the candidates at `positions`."""
-        x_px = level_px(self._candidates.x_level0_px[positions], self._attributes.level_downsample)
-        y_px = level_px(self._candidates.y_level0_px[positions], self._attributes.level_downsample)
-        for place, cut in cut_patches(self._tiles, x_px, y_px, self._attributes.side_level_px):
+        tried, side_px = self._candidates.take(positions), self._attributes.side_level_px
+        x_px, y_px = corners_px(
+            tried.x_level0_px, tried.y_level0_px, self._attributes.level_downsample, side_px, self._tiles.grid
+        )
+        for place, cut in cut_patches(self._tiles, x_px, y_px, side_px):
             position = int(positions[place])
             self._tried += 1
             if cut is None:

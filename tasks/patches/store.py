@@ -24,7 +24,8 @@ from tasks.patches.jpeg_encoder import JpegEncoder
 from tasks.patches.jpeg_pixels import JpegReader, JpegWriter
 from tasks.patches.pixel_storage import Ints, PixelReader, PixelWriter
 from tasks.patches.raw_pixels import RawReader, RawWriter
-from tasks.patches.tile_storage import TileReader, copy_tiles, level_px
+from tasks.patches.scale import corners_px
+from tasks.patches.tile_storage import TileReader, copy_tiles
 from tasks.slides.tiff_tiles import TiffTiles
 
 INDEX_DTYPES: dict[str, np.dtype[Any]] = {
@@ -143,8 +144,11 @@ def write_tiles(path: Path, attributes: ShardAttributes, tiles: TiffTiles, index
         As `write_shard`.
     """
     with new_hdf5_with_body(path) as (file, body):
-        x_px, y_px = (level_px(index[name], attributes.level_downsample) for name in ("x_level0_px", "y_level0_px"))
-        copy_tiles(tiles, x_px, y_px, attributes.side_level_px, body, file)
+        side_px = attributes.side_level_px
+        x_px, y_px = corners_px(
+            index["x_level0_px"], index["y_level0_px"], attributes.level_downsample, side_px, tiles.grid
+        )
+        copy_tiles(tiles, x_px, y_px, side_px, body, file)
         write_index(file, index)
         file.attrs.update(attributes.to_hdf5())
 

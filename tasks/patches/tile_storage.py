@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import cv2
 import h5py
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +19,7 @@ from tasks.patches.damage import damaged, place_of, plain_column, plain_dataset
 from tasks.patches.jpeg_pixels import refuse_places_outside
 from tasks.patches.pieces import pieces_of
 from tasks.patches.pixel_storage import Ints, PlainBytes, Rgb
+from tasks.patches.scale import corners_px, scaled
 from tasks.slides.tiff_tiles import TiffTiles, decode_tile
 from tasks.slides.tile_grid import TileGrid
 
@@ -59,11 +59,13 @@ class TileReader:
         self._path = path
         self._patch_px, self._side_px = attributes.patch_px, attributes.side_level_px
         self.rows = int(plain_dataset(path, file, "index/x_level0_px", _INT64).size)
-        self._x_px, self._y_px = (
-            level_px(plain_column(path, file, f"index/{name}", _INT64, self.rows), attributes.level_downsample)
-            for name in ("x_level0_px", "y_level0_px")
+        x_level0_px, y_level0_px = (
+            plain_column(path, file, f"index/{name}", _INT64, self.rows) for name in ("x_level0_px", "y_level0_px")
         )
         self._tiles = _StoredTiles(path, file)
+        self._x_px, self._y_px = corners_px(
+            x_level0_px, y_level0_px, attributes.level_downsample, self._side_px, self._tiles.grid
+        )
 
     def read(self, rows: Ints) -> Rgb:
         """See `PixelReader.read`."""
@@ -111,18 +113,6 @@ class _StoredTiles:
 
     def close(self) -> None:
         self._bytes.close()
-
-
-def level_px(level0_px: Ints, downsample: float) -> Ints:
-    """Give places on level 0 in pixels of another level, to the nearest one."""
-    return np.round(level0_px / downsample).astype(np.int64)
-
-
-def scaled(pixels: Rgb, patch_px: int) -> Rgb:
-    """Scale a square to `patch_px`, averaging areas; as it is when it has that size."""
-    if pixels.shape[0] == patch_px:
-        return pixels
-    return cv2.resize(pixels, (patch_px, patch_px), interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
 
 
 def _grid(path: Path, sizes_px: NDArray[np.int64]) -> TileGrid:
