@@ -18,6 +18,7 @@ from tasks.patches.candidates import Candidates, Selection
 from tasks.patches.curve import curve_order
 from tasks.patches.cut import cut_patches
 from tasks.patches.filters import white_and_black_fraction
+from tasks.patches.pieces import pieces_of
 from tasks.patches.scale import corners_px, scaled
 from tasks.patches.slots import Slots
 from tasks.patches.store import Columns, ShardWriter, write_shard, write_tiles
@@ -58,7 +59,8 @@ def extract_patches(
     file, each decoded once a round; a round tries as many patches as are still missing. Which patches are kept, and
     in which row each of them is, does not depend on that order.
 
-    With the encoding ``tiles`` nothing is decoded, so that no patch is too white or too black; the rows follow
+    With the encoding ``tiles`` nothing is decoded, so that no patch is too white or too black, and only tiles that are
+    not there at all are noticed; a damaged one shows when it is read. The rows follow
     `curve_order`, since rows that are read together there should share tiles.
 
     Raises
@@ -113,7 +115,7 @@ class _Cutting:
             self._tried += 1
             if cut is None:
                 self._leave_out(position, UNREADABLE)
-                self._refuse_broken_slide(planned)
+                _refuse_broken_slide(self._reader, self._rejected[UNREADABLE], tried=self._tried, planned=planned)
                 continue
             pixels = scaled(cut, self._attributes.patch_px)
             white, black = white_and_black_fraction(pixels, self._config.white_level)
@@ -129,15 +131,15 @@ class _Cutting:
         self._rejected[reason] += 1
         self._slots.give_back(position)
 
-    def _refuse_broken_slide(self, planned: int) -> None:
-        # One bad tile spoils a run of neighbours: until more is tried than planned, the share is that of the plan.
-        unreadable = self._rejected[UNREADABLE]
-        if unreadable > max(planned, self._tried) * MAX_UNREADABLE_SHARE:
-            raise InputError(
-                f"cannot be decoded at {unreadable} of {self._tried} positions",
-                subject=self._reader.path,
-                remedy="get a new copy of the slide; other slides are not affected",
-            )
+
+def _refuse_broken_slide(reader: SlideReader, unreadable: int, *, tried: int, planned: int) -> None:
+    # One bad tile spoils a run of neighbours: until more is tried than planned, the share is that of the plan.
+    if unreadable > max(planned, tried) * MAX_UNREADABLE_SHARE:
+        raise InputError(
+            f"cannot be decoded at {unreadable} of {tried} positions",
+            subject=reader.path,
+            remedy="get a new copy of the slide; other slides are not affected",
+        )
 
 
 def index_of(candidates: Candidates, white_fraction: NDArray[np.float32]) -> Columns:
@@ -162,11 +164,29 @@ def _copy(
             remedy="set preprocess.encoding to raw or jpeg",
         )
     chosen = selection.candidates.take(Slots(selection).next_round())
+    rejected = Counter(selection.rejected)
+    readable = _readable(tiles, chosen, attributes)
+    if not readable.all():
+        rejected[UNREADABLE] = int(np.count_nonzero(~readable))
+        _refuse_broken_slide(reader, rejected[UNREADABLE], tried=len(chosen), planned=len(chosen))
+        chosen = chosen.take(readable)
     side_level0_px = max(1, round(attributes.patch_level0_px))
     chosen = chosen.take(curve_order(chosen.x_level0_px, chosen.y_level0_px, side_level0_px))
     unknown = np.full(len(chosen), np.nan, np.float32)
     write_tiles(path, attributes, tiles, index_of(chosen, unknown))
-    return Extraction(Counter(chosen.label.tolist()), Counter(selection.rejected))
+    return Extraction(Counter(chosen.label.tolist()), rejected)
+
+
+def _readable(tiles: TiffTiles, chosen: Candidates, attributes: ShardAttributes) -> NDArray[np.bool_]:
+    """Which patches lie on tiles that are there, as far as can be told without decoding them."""
+    side_px = attributes.side_level_px
+    corners = corners_px(chosen.x_level0_px, chosen.y_level0_px, attributes.level_downsample, side_px, tiles.grid)
+    pieces = pieces_of(*corners, side_px, tiles.grid)
+    numbers, place = np.unique(pieces.tile, return_inverse=True)
+    there = np.array([tiles.begins(number) for number in numbers.tolist()], bool)
+    readable = np.ones(len(chosen), bool)
+    readable[pieces.patch[~there[place]]] = False
+    return readable
 
 
 @contextmanager

@@ -61,6 +61,14 @@ class TiffTiles:
         """Bytes of a tile as they are in the file; empty where nothing was scanned."""
         return os.pread(self._descriptor, int(self.layout.sizes[tile]), int(self.layout.offsets[tile]))
 
+    def begins(self, tile: int) -> bool:
+        """Whether there is a stream where the file says that this tile is; it is not decoded."""
+        offset, size = int(self.layout.offsets[tile]), int(self.layout.sizes[tile])
+        if not size:
+            return True
+        inside = offset + size <= os.fstat(self._descriptor).st_size
+        return inside and os.pread(self._descriptor, len(_START), offset) == _START
+
     def example(self) -> bytes:
         """Give the largest tile as a JPEG file of its own."""
         return self.layout.head + self.compressed(int(self.layout.sizes.argmax()))[2:]
