@@ -11,8 +11,9 @@ from urllib.request import Request, urlopen
 import pytest
 
 from flows.run_state import read_state
+from tasks.patches.store import open_shard
 from tests.services.browser import dump_dom
-from tests.services.camnet_cli import write_config
+from tests.services.camnet_cli import stored_as, write_config
 from tests.services.prefect_server import prefect, server_with_workers
 
 pytestmark = pytest.mark.slow
@@ -40,7 +41,7 @@ def asked(environment: dict[str, str], path: str, question: dict[str, Any] | Non
 def test_the_pipeline_runs_by_deployments_each_in_the_pool_of_its_site(
     server: dict[str, str], cohort: Path, tmp_path: Path
 ) -> None:
-    config = write_config(tmp_path / "run.toml", cohort)
+    config = write_config(tmp_path / "run.toml", cohort, more=stored_as("tiles"))
     parameters = ["--param", f"config={config}", "--param", f"workspace={tmp_path / 'ws'}"]
     output = prefect(server, "deployment", "run", "run/coordinator", *parameters, "--watch")
     assert "Completed" in output
@@ -63,6 +64,10 @@ def test_the_pipeline_runs_by_deployments_each_in_the_pool_of_its_site(
     state = read_state(tmp_path / "ws" / "runs" / "test")
     assert state is not None
     assert state.state == "done"
+    assert state.staged is not None
+    for path in (tmp_path / "ws" / "site-b" / "test" / "patches" / "sampled").iterdir():
+        with open_shard(path) as shard:
+            assert shard.attributes.encoding == "tiles"
     assert (tmp_path / "ws" / "runs" / "test" / "report.html").is_file()
 
     whole = next(run for run in runs.values() if run["parent_task_run_id"] is None)

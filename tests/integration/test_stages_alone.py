@@ -10,14 +10,15 @@ import pytest
 
 from tasks.errors import ExitCode
 from tasks.patches.store import open_shard
-from tests.services.camnet_cli import camnet, write_config
+from tests.services.camnet_cli import camnet, stored_as, write_config
 from transfer.manifest import read_manifest
 
 pytestmark = pytest.mark.slow
 
 
 def test_the_stages_one_after_the_other_make_what_a_run_makes(cohort: Path, tmp_path: Path, prefect_url: str) -> None:
-    config, workspace = write_config(tmp_path / "run.toml", cohort), tmp_path / "ws"
+    config = write_config(tmp_path / "run.toml", cohort, more=stored_as("jpeg"))
+    workspace = tmp_path / "ws"
     server = {"PREFECT_API_URL": prefect_url}
     options = ("-c", config, "-w", workspace)
     early = camnet("train", *options, environment=server)

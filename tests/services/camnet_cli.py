@@ -28,6 +28,11 @@ top_patches = 2
 """
 
 
+def stored_as(encoding: str) -> str:
+    """Give TRAIN with another encoding of the shards."""
+    return TRAIN.replace("[preprocess]", f'[preprocess]\nencoding = "{encoding}"')
+
+
 @dataclass(frozen=True)
 class Done:
     """How a command ended."""
