@@ -66,7 +66,7 @@ def info(paths: PathsArgument, as_json: JsonOption = False) -> None:
         print_json({"shards": shards, "failures": batch.failures()})
     else:
         # A line may be longer than the terminal is wide; nothing of it is left out.
-        Console(width=200, highlight=False).print(_table(batch.results))
+        Console(width=1000, highlight=False).print(_table(batch.results))
     batch.raise_if_partial()
 
 
@@ -99,9 +99,7 @@ def export(
     folder: Annotated[Path, typer.Argument(metavar="DEST", help="folder for the files")],
     to: Annotated[Format, typer.Option(help="format")],
     mask_level: Annotated[int | None, typer.Option(min=0, max=12, help="original: level of the locations")] = None,
-    image: Annotated[
-        Image, typer.Option(help="webdataset: png, or jpg, which is smaller and loses a little")
-    ] = Image.png,
+    image: Annotated[Image | None, typer.Option(help="webdataset: png, or jpg: smaller, loses a little")] = None,
     max_tar_bytes: Annotated[int | None, typer.Option(min=10240, help="webdataset: no tar is larger")] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -115,10 +113,10 @@ def export(
         raise InputError("is a file", subject=folder, remedy="name the folder to export to last")
 
     def told(done: Exported) -> str:
-        left_out = f", {done.written.left_out} left out" if done.written.left_out else ""
-        return f"{done.written.patches} patches in {len(done.written.files)} files{left_out}" + (
-            " (found finished)" if done.reused else ""
-        )
+        written = done.written
+        left_out = f", {written.left_out} without a label left out" if written.left_out else ""
+        reused = " (found finished)" if done.reused else ""
+        return f"{written.patches:,} patches in {len(written.files):,} files{left_out}{reused}"
 
     batch = each(find_shards(paths), lambda path: export_shard(path, folder, exporter), told)
     if as_json:
@@ -179,16 +177,24 @@ def link(
     Console(highlight=False).print(f"{linked.path}: {linked.rows:,} patches of {linked.shards} shards", soft_wrap=True)
 
 
-def _exporter(to: Format, mask_level: int | None, image: Image, max_tar_bytes: int | None) -> Exporter:
-    from tasks.patches.shards.original_layout import MASK_LEVEL, OriginalLayout
+def _exporter(to: Format, mask_level: int | None, image: Image | None, max_tar_bytes: int | None) -> Exporter:
+    from tasks.patches.shards.original_layout import OriginalLayout
     from tasks.patches.shards.png_folders import PngFolders
-    from tasks.patches.shards.webdataset import MAX_TAR_BYTES, WebDataset
+    from tasks.patches.shards.webdataset import WebDataset
 
-    if to is Format.png:
-        return PngFolders()
-    if to is Format.original:
-        return OriginalLayout(MASK_LEVEL if mask_level is None else mask_level)
-    return WebDataset(image.value, max_tar_bytes or MAX_TAR_BYTES)
+    given = {"mask_level": mask_level, "image": image and image.value, "max_tar_bytes": max_tar_bytes}
+    options = {name: value for name, value in given.items() if value is not None}
+    kinds: dict[Format, tuple[type[Exporter], set[str]]] = {
+        Format.png: (PngFolders, set()),
+        Format.original: (OriginalLayout, {"mask_level"}),
+        Format.webdataset: (WebDataset, {"image", "max_tar_bytes"}),
+    }
+    kind, known = kinds[to]
+    for name in options.keys() - known:
+        raise InputError(
+            f"does not belong to --to {to.value}", subject=f"--{name.replace('_', '-')}", remedy="leave it out"
+        )
+    return kind(**options)
 
 
 def _table(shards: list[ShardFacts]) -> Table:

@@ -53,10 +53,12 @@ def link_shards(paths: Sequence[Path], destination: Path) -> Linked:
     Raises
     ------
     InputError
-        A shard is not stored raw, has patches of another size, or does not lie beside or below `destination`.
+        A shard is not stored raw, has patches of another size, or does not lie beside or below `destination`, or
+        there is another file of that name.
     IntegrityError
         A shard is damaged.
     """
+    _refuse_other_file(destination)
     members: list[_Member] = []
     with new_hdf5(destination) as file:
         columns = {
@@ -73,6 +75,18 @@ def link_shards(paths: Sequence[Path], destination: Path) -> Linked:
         file.create_dataset("shards/mpp", data=[member.mpp for member in members])
         file.attrs.update({"schema": SCHEMA, "colour_order": "RGB"})
     return Linked(path=destination, shards=len(members), rows=sum(member.rows for member in members))
+
+
+def _refuse_other_file(destination: Path) -> None:
+    try:
+        with h5py.File(destination, "r") as file:
+            known = file.attrs.get("schema") == SCHEMA
+    except FileNotFoundError:
+        return
+    except OSError:
+        known = False
+    if not known:
+        raise InputError("is there already and links no shards", subject=destination, remedy="choose another name")
 
 
 def _member(shard: Shard, destination: Path, before: list[_Member]) -> _Member:

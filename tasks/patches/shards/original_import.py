@@ -58,7 +58,7 @@ class Imported(Record):
 
 @dataclass(frozen=True, slots=True)
 class Import:
-    """What became of a file: shards, errors of single slides, and paths in it that are no patches."""
+    """What became of a file: shards, what could not be read, and paths in it that this tool did not make."""
 
     shards: list[Imported]
     errors: list[CamNetError]
@@ -76,7 +76,7 @@ def import_original(path: Path, folder: Path, options: ImportOptions) -> Import:
     Raises
     ------
     InputError
-        It is no HDF5 file, or holds no patches of the original tool.
+        It is no HDF5 file, or `folder` cannot be written.
     PermanentFault
         The disk is full.
     """
@@ -89,15 +89,10 @@ def import_original(path: Path, folder: Path, options: ImportOptions) -> Import:
         if found.refused:
             where = ", ".join(found.refused[:10])
             errors.append(InputError(f"has no groups of its own at {where}", subject=path, remedy=REMEDY))
-        if not found.entries:
-            raise (
-                errors[0]
-                if errors
-                else InputError(
-                    "holds no patches of the original tool",
-                    subject=path,
-                    remedy="it needs {tumor|normal}/level<L>/centre<C>/patient<PPP>/node<N> with patches and locations",
-                )
+        if not found.entries and not errors:
+            layout = "{tumor|normal}/level<L>/centre<C>/patient<PPP>/node<N> with patches and locations"
+            errors.append(
+                InputError("holds no patches of the original tool", subject=path, remedy=f"it needs groups {layout}")
             )
         entries = sorted(found.entries, key=lambda entry: (entry.slide, entry.order))
         for slide, of_slide in groupby(entries, key=lambda entry: entry.slide):
