@@ -102,7 +102,7 @@ def verify_files(paths: Iterable[Path], manifest_path: Path | None) -> Batch[tup
         return path, rows
 
     named = list(paths)
-    return each(named or listed, verify, lambda result: f"good, {result[1]:,} patches")
+    return each(named or listed, verify, lambda result: f"good, {result[1]:,} patches" if result[1] else "good")
 
 
 def _compare(path: Path, entry: Entry) -> None:

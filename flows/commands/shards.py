@@ -116,7 +116,8 @@ def export(
         written = done.written
         left_out = f", {written.left_out} without a label left out" if written.left_out else ""
         reused = " (found finished)" if done.reused else ""
-        return f"{written.patches:,} patches in {len(written.files):,} files{left_out}{reused}"
+        files = f"{len(written.files):,} file{'s' * (len(written.files) != 1)}"
+        return f"{written.patches:,} patches in {files}{left_out}{reused}"
 
     batch = each(find_shards(paths), lambda path: export_shard(path, folder, exporter), told)
     if as_json:
