@@ -15,6 +15,7 @@ from tasks.errors import InputError
 
 M = TypeVar("M", bound="Record")
 Split = Literal["train", "validation", "test"]
+Encoding = Literal["raw", "tiles", "jpeg"]
 
 
 class Settings(Record):
@@ -52,7 +53,15 @@ class PreprocessConfig(Settings):
     """Layer 1: which patches are cut from a slide."""
 
     patch_px: int = Field(224, ge=16, le=1024)
-    level: int = Field(0, ge=0, le=12, description="pyramid level that the patches are read from")
+    level: int = Field(0, ge=0, le=12, description="pyramid level that the patches are read from, unless mpp is given")
+    mpp: float | None = Field(
+        None, gt=0.05, lt=20, description="µm per pixel of the patches, the same on all scanners; default: the level's"
+    )
+    encoding: Encoding = Field(
+        "raw",
+        description="raw: pixels; tiles: the slide's own compressed tiles, bit-exact and some twelve times smaller; "
+        "jpeg: each patch compressed as the slide is",
+    )
     tumour_patches: int = Field(500, ge=0, description="random patches a slide, tumour class")
     normal_patches: int = Field(500, ge=0, description="random patches a slide, normal class")
     grid_stride_px: int = Field(224, ge=8, description="dense sampling for inference: step in pixels of the level")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tasks.errors import InputError
 from tasks.patches.store import Shard
 
-MPP_TOLERANCE = 0.05
+MPP_TOLERANCE = 0.15
 
 
 def score_patches(model: keras.Model, shard: Shard, batch_size: int) -> NDArray[np.float32]:
@@ -62,7 +62,8 @@ def check_fit(shard: Shard, *, patch_px: int, mpp: float | None) -> None:
     Raises
     ------
     InputError
-        `patch_px` differs, or the µm per pixel (when the model states them) differ by more than 5 %.
+        `patch_px` differs, or the µm per pixel (when the model states them) differ by more than 15 % (scanners do
+        by a tenth).
     """
     attributes = shard.attributes
     if attributes.patch_px != patch_px:
@@ -75,7 +76,7 @@ def check_fit(shard: Shard, *, patch_px: int, mpp: float | None) -> None:
         raise InputError(
             f"has {attributes.mpp:.4g} µm per pixel, the model was trained on {mpp:.4g} µm per pixel",
             subject=shard.path,
-            remedy=f"cut the slide at the level (preprocess.level) that is nearest to {mpp:.4g} µm per pixel",
+            remedy=f"cut the slide with preprocess.mpp = {mpp:.4g}",
         )
 
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from tasks.artifacts import Record
+from tasks.config import Encoding
 
 SCHEMA: Literal["camnet-patches/1"] = "camnet-patches/1"
 
@@ -20,13 +21,17 @@ class ShardAttributes(Record):
     level, level_downsample
         Pyramid level that the pixels were read from, and level-0 pixels per pixel of that level.
     mpp
-        µm per pixel of the patches (at `level`).
+        µm per pixel of the patches.
     patch_px, stride_px
-        In pixels of `level`; a stride of 0 means random positions.
+        In pixels of `mpp`; a stride of 0 means random positions.
+    cut_px
+        Side of a patch in pixels of `level`, before it was scaled to `patch_px`; None: it was not scaled.
     slide_width_px, slide_height_px
         Size of the slide at level 0.
     truth
         What is known of the slide: ``tumour`` (annotated), ``negative`` or ``unknown``.
+    encoding
+        How the pixels are stored: see `tasks.patches.raw_pixels`, `tile_storage` and `jpeg_pixels`.
     configuration
         The configuration that the shard depends on, as JSON.
     """
@@ -44,19 +49,25 @@ class ShardAttributes(Record):
     mpp: float = Field(gt=0)
     patch_px: int = Field(ge=1, le=4096)
     stride_px: int = Field(ge=0)
+    cut_px: int | None = Field(None, ge=1, le=16384)
     slide_width_px: int = Field(ge=1)
     slide_height_px: int = Field(ge=1)
     sampling: Literal["random", "grid"]
     seed: int = Field(ge=0)
-    encoding: Literal["raw"] = "raw"
+    encoding: Encoding = "raw"
     colour_order: Literal["RGB"] = "RGB"
     configuration: str
     code_version: str = Field(default_factory=lambda: code_version())
 
     @property
+    def side_level_px(self) -> int:
+        """Side of a patch in pixels of `level`."""
+        return self.cut_px or self.patch_px
+
+    @property
     def patch_level0_px(self) -> float:
         """Side of a patch in level-0 pixels."""
-        return self.patch_px * self.level_downsample
+        return self.side_level_px * self.level_downsample
 
     def to_hdf5(self) -> dict[str, Any]:
         """Attributes as HDF5 holds them: what is not known is left out; `format` is stored as ``schema``."""

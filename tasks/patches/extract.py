@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,13 +15,18 @@ from tasks.config import PreprocessConfig
 from tasks.errors import InputError
 from tasks.patches.attributes import ShardAttributes
 from tasks.patches.candidates import Candidates, Selection
-from tasks.patches.filters import black_fraction, white_fraction
-from tasks.patches.store import PatchBatch, write_shard
+from tasks.patches.cut import cut_patches
+from tasks.patches.filters import white_and_black_fraction
+from tasks.patches.scale import corners_px, scaled
+from tasks.patches.slots import Slots
+from tasks.patches.store import Columns, ShardWriter, write_shard, write_tiles
+from tasks.slides.openslide_tiles import OpenSlideTiles
 from tasks.slides.reader import SlideReader
+from tasks.slides.tiff_tiles import TiffTiles, find_jpeg_tiles
+from tasks.slides.tile_grid import TileSource
 
-UNREADABLE = "unreadable"
+UNREADABLE, TOO_WHITE, TOO_BLACK = "unreadable", "too white", "too black"
 MAX_UNREADABLE_SHARE = 0.05
-_BATCH_PATCHES = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,101 +50,131 @@ class Extraction:
 def extract_patches(
     reader: SlideReader, selection: Selection, attributes: ShardAttributes, config: PreprocessConfig, path: Path
 ) -> Extraction:
-    """Write the shard `path` with the selected patches, in the order of the selection.
+    """Write the shard `path` with the selected patches.
 
-    A patch that cannot be decoded is left out and counted, like one that is too white or too black.
+    Kept are, of each label, the first patches of the selection that can be decoded and are neither too white nor too
+    black, up to the wanted number; the others are counted by reason. The slide's tiles are visited in the order of the
+    file, each decoded once a round; a round tries as many patches as are still missing. Which patches are kept, and
+    in which row each of them is, does not depend on that order.
+
+    With the encoding ``tiles`` nothing is decoded, so that no patch is too white or too black.
 
     Raises
     ------
     InputError
-        More than 5 % of the patches that were tried cannot be decoded: the slide is broken.
+        More than 5 % of the patches that were tried cannot be decoded: the slide is broken. Or tiles are wanted of a
+        slide that is not stored in JPEG tiles.
     """
-    kept: Counter[int] = Counter()
-    rejected = Counter(selection.rejected)
-    batch = _Batch(selection.candidates)
-    planned = _planned(selection)
-    tried = 0
-    with write_shard(path, attributes) as writer:
-        for row, label in enumerate(selection.candidates.label.tolist()):
-            if kept[label] >= selection.wanted.get(label, len(selection.candidates)):
+    with _tiles(reader, attributes.level) as tiles:
+        if attributes.encoding == "tiles":
+            return _copy(reader, tiles, selection, attributes, path)
+        example = tiles.example() if isinstance(tiles, TiffTiles) else None
+        with write_shard(path, attributes, example) as writer:
+            return _Cutting(reader, tiles, selection, attributes, config, writer).run()
+
+
+class _Cutting:
+    """One shard in the making."""
+
+    def __init__(
+        self,
+        reader: SlideReader,
+        tiles: TileSource,
+        selection: Selection,
+        attributes: ShardAttributes,
+        config: PreprocessConfig,
+        writer: ShardWriter,
+    ) -> None:
+        self._reader, self._tiles, self._writer = reader, tiles, writer
+        self._candidates, self._attributes, self._config = selection.candidates, attributes, config
+        self._slots = Slots(selection)
+        self._white = np.full(len(selection.candidates), np.nan, np.float32)
+        self._rejected = Counter(selection.rejected)
+        self._tried = 0
+
+    def run(self) -> Extraction:
+        planned = self._slots.open
+        while len(positions := self._slots.next_round()):
+            self._cut(positions, planned)
+        positions, slots = self._slots.taken()
+        self._writer.keep(slots, index_of(self._candidates.take(positions), self._white[positions]))
+        return Extraction(Counter(self._candidates.label[positions].tolist()), self._rejected)
+
+    def _cut(self, positions: NDArray[np.int64], planned: int) -> None:
+        """Try the candidates at `positions`."""
+        tried, side_px = self._candidates.take(positions), self._attributes.side_level_px
+        x_px, y_px = corners_px(
+            tried.x_level0_px, tried.y_level0_px, self._attributes.level_downsample, side_px, self._tiles.grid
+        )
+        for place, cut in cut_patches(self._tiles, x_px, y_px, side_px):
+            position = int(positions[place])
+            self._tried += 1
+            if cut is None:
+                self._leave_out(position, UNREADABLE)
+                self._refuse_broken_slide(planned)
                 continue
-            tried += 1
-            pixels, white, reason = _cut(reader, selection.candidates, row, attributes, config)
-            if pixels is None or reason is not None:
-                rejected[reason or UNREADABLE] += 1
-                _refuse_broken_slide(reader, rejected[UNREADABLE], tried, planned)
-                continue
-            kept[label] += 1
-            batch.add(row, pixels, white)
-            if len(batch.rows) == _BATCH_PATCHES:
-                writer.append(batch.flush())
-        if batch.rows:
-            writer.append(batch.flush())
-    return Extraction(kept, rejected)
+            pixels = scaled(cut, self._attributes.patch_px)
+            white, black = white_and_black_fraction(pixels, self._config.white_level)
+            if white > self._config.max_white_fraction:
+                self._leave_out(position, TOO_WHITE)
+            elif black > self._config.max_black_fraction:
+                self._leave_out(position, TOO_BLACK)
+            else:
+                self._white[position] = white
+                self._writer.put(self._slots.slot_of(position), pixels)
+
+    def _leave_out(self, position: int, reason: str) -> None:
+        self._rejected[reason] += 1
+        self._slots.give_back(position)
+
+    def _refuse_broken_slide(self, planned: int) -> None:
+        # One bad tile spoils a run of neighbours: until more is tried than planned, the share is that of the plan.
+        unreadable = self._rejected[UNREADABLE]
+        if unreadable > max(planned, self._tried) * MAX_UNREADABLE_SHARE:
+            raise InputError(
+                f"cannot be decoded at {unreadable} of {self._tried} positions",
+                subject=self._reader.path,
+                remedy="get a new copy of the slide; other slides are not affected",
+            )
 
 
-def _cut(
-    reader: SlideReader, candidates: Candidates, row: int, attributes: ShardAttributes, config: PreprocessConfig
-) -> tuple[NDArray[np.uint8] | None, float, str | None]:
-    """Give the pixels, their white fraction, and the reason to leave the patch out, if any."""
-    x, y = int(candidates.x_level0_px[row]), int(candidates.y_level0_px[row])
-    try:
-        pixels = reader.read_region(x, y, attributes.level, attributes.patch_px, attributes.patch_px)
-    except InputError:
-        return None, 0.0, UNREADABLE
-    white = white_fraction(pixels, config.white_level)
-    if white > config.max_white_fraction:
-        return pixels, white, "too white"
-    if black_fraction(pixels) > config.max_black_fraction:
-        return pixels, white, "too black"
-    return pixels, white, None
+def index_of(candidates: Candidates, white_fraction: NDArray[np.float32]) -> Columns:
+    """Give the columns of a shard's index."""
+    return {
+        "x_level0_px": candidates.x_level0_px,
+        "y_level0_px": candidates.y_level0_px,
+        "label": candidates.label,
+        "tumour_fraction": candidates.tumour_fraction,
+        "tissue_fraction": candidates.tissue_fraction,
+        "white_fraction": white_fraction,
+    }
 
 
-def _planned(selection: Selection) -> int:
-    """How many patches are tried at least."""
-    labels, counts = np.unique(selection.candidates.label, return_counts=True)
-    return sum(
-        min(count, selection.wanted.get(label, count))
-        for label, count in zip(labels.tolist(), counts.tolist(), strict=True)
-    )
-
-
-def _refuse_broken_slide(reader: SlideReader, unreadable: int, tried: int, planned: int) -> None:
-    # One bad tile spoils a run of neighbours: until more is tried than planned, the share is that of the plan.
-    if unreadable > max(planned, tried) * MAX_UNREADABLE_SHARE:
+def _copy(
+    reader: SlideReader, tiles: TileSource, selection: Selection, attributes: ShardAttributes, path: Path
+) -> Extraction:
+    if not isinstance(tiles, TiffTiles):
         raise InputError(
-            f"cannot be decoded at {unreadable} of {tried} positions",
+            f"is not stored in JPEG tiles at level {attributes.level}",
             subject=reader.path,
-            remedy="get a new copy of the slide; other slides are not affected",
+            remedy="set preprocess.encoding to raw or jpeg",
         )
+    positions = Slots(selection).next_round()
+    chosen = selection.candidates.take(positions)
+    unknown = np.full(len(positions), np.nan, np.float32)
+    write_tiles(path, attributes, tiles, index_of(chosen, unknown))
+    return Extraction(Counter(chosen.label.tolist()), Counter(selection.rejected))
 
 
-class _Batch:
-    """Patches on their way to the writer."""
-
-    def __init__(self, candidates: Candidates) -> None:
-        self._candidates = candidates
-        self.rows: list[int] = []
-        self._pixels: list[NDArray[np.uint8]] = []
-        self._white: list[float] = []
-
-    def add(self, row: int, pixels: NDArray[np.uint8], white: float) -> None:
-        self.rows.append(row)
-        self._pixels.append(pixels)
-        self._white.append(white)
-
-    def flush(self) -> PatchBatch:
-        taken = self._candidates.take(np.asarray(self.rows, np.int64))
-        batch = PatchBatch(
-            np.stack(self._pixels),
-            {
-                "x_level0_px": taken.x_level0_px,
-                "y_level0_px": taken.y_level0_px,
-                "label": taken.label,
-                "tumour_fraction": taken.tumour_fraction,
-                "tissue_fraction": taken.tissue_fraction,
-                "white_fraction": np.asarray(self._white, np.float32),
-            },
-        )
-        self.rows, self._pixels, self._white = [], [], []
-        return batch
+@contextmanager
+def _tiles(reader: SlideReader, level: int) -> Iterator[TileSource]:
+    """Open the tiles of a level, without OpenSlide where that gives the same pixels."""
+    layout = find_jpeg_tiles(reader, level)
+    if layout is None:
+        yield OpenSlideTiles(reader, level)
+        return
+    tiles = TiffTiles(reader.path, layout)
+    try:
+        yield tiles
+    finally:
+        tiles.close()

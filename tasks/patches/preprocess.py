@@ -18,6 +18,7 @@ from tasks.patches.extract import Extraction, extract_patches
 from tasks.patches.outcome import SlideFile, SlideOutcome
 from tasks.patches.pictures import draw_sampling, draw_thumbnail
 from tasks.patches.sampling import SlideMasks, sample_grid, sample_random
+from tasks.patches.scale import Scale, scale_of
 from tasks.patches.slide_job import SlideJob
 from tasks.slides.annotations import Annotations, read_annotations, tumour_mask
 from tasks.slides.geojson import to_geojson
@@ -82,13 +83,13 @@ def _content(job: SlideJob) -> tuple[str, str]:
 
 def _make(job: SlideJob, digest: str, key: str) -> SlideOutcome:
     with open_slide(job.record.path, job.mpp) as reader:
-        _refuse_missing_level(reader, job)
+        scale = scale_of(reader, job.config)
         overview = reader.read_overview(job.config.tissue.mask_mpp)
         annotations = _annotations(job, reader)
         masks = _masks(reader, overview, annotations, job)
         if not masks.tissue.any():
             return _outcome(job, "excluded", key=key, reason=NO_TISSUE)
-        return _cut(job, digest, key, reader, masks, annotations)
+        return _cut(job, digest, key, reader, scale, masks, annotations)
 
 
 def _cut(
@@ -96,17 +97,19 @@ def _cut(
     digest: str,
     key: str,
     reader: SlideReader,
+    scale: Scale,
     masks: SlideMasks,
     annotations: Annotations | None,
 ) -> SlideOutcome:
     files: list[SlideFile] = []
-    random = _random_selection(job, masks, reader.level_downsamples[job.config.level])
-    sampled = extract_patches(reader, random, _attributes(job, digest, reader, "random"), job.config, job.sampled_path)
+    random = _random_selection(job, masks, scale)
+    attributes = _attributes(job, digest, reader, scale, "random")
+    sampled = extract_patches(reader, random, attributes, job.config, job.sampled_path)
     files.append(_file(job, job.sampled_path, "patches", key, rows=sampled.rows))
     grid = Extraction.empty()
     if job.split in job.config.grid_splits:
-        selection = _grid_selection(job, masks, reader.level_downsamples[job.config.level])
-        grid = extract_patches(reader, selection, _attributes(job, digest, reader, "grid"), job.config, job.grid_path)
+        attributes = _attributes(job, digest, reader, scale, "grid")
+        grid = extract_patches(reader, _grid_selection(job, masks, scale), attributes, job.config, job.grid_path)
         files.append(_file(job, job.grid_path, "patches", key, rows=grid.rows))
     picture = draw_thumbnail(reader, job.thumbnail_path)
     files.append(_file(job, job.thumbnail_path, "thumbnail", key))
@@ -156,29 +159,29 @@ def _with_margin(tumour: NDArray[np.uint8], annotations: Annotations, downsample
     return cv2.dilate(drawn, np.ones((3, 3), np.uint8)).astype(np.uint8)
 
 
-def _random_selection(job: SlideJob, masks: SlideMasks, downsample: float) -> Selection:
+def _random_selection(job: SlideJob, masks: SlideMasks, scale: Scale) -> Selection:
     return sample_random(
         masks,
         job.config,
-        patch_level0_px=job.config.patch_px * downsample,
+        patch_level0_px=scale.cut_level0_px,
         truth=job.record.truth,
         exhaustive=job.record.exhaustive,
         seed=job.slide_seed,
     )
 
 
-def _grid_selection(job: SlideJob, masks: SlideMasks, downsample: float) -> Selection:
+def _grid_selection(job: SlideJob, masks: SlideMasks, scale: Scale) -> Selection:
     return sample_grid(
         masks,
         job.config,
-        patch_level0_px=job.config.patch_px * downsample,
-        stride_level0_px=job.config.grid_stride_px * downsample,
+        patch_level0_px=scale.cut_level0_px,
+        stride_level0_px=scale.stride_level0_px(job.config.grid_stride_px),
         truth=job.record.truth,
         exhaustive=job.record.exhaustive,
     )
 
 
-def _attributes(job: SlideJob, digest: str, reader: SlideReader, sampling: str) -> ShardAttributes:
+def _attributes(job: SlideJob, digest: str, reader: SlideReader, scale: Scale, sampling: str) -> ShardAttributes:
     record, config = job.record, job.config
     width, height = reader.dimensions_px
     return ShardAttributes.model_validate(
@@ -190,27 +193,20 @@ def _attributes(job: SlideJob, digest: str, reader: SlideReader, sampling: str) 
             "centre": record.centre,
             "split": job.split,
             "truth": record.truth,
-            "level": config.level,
-            "level_downsample": reader.level_downsamples[config.level],
-            "mpp": reader.mpp * reader.level_downsamples[config.level],
+            "level": scale.level,
+            "level_downsample": scale.level_downsample,
+            "mpp": scale.mpp,
             "patch_px": config.patch_px,
+            "cut_px": None if scale.cut_px == config.patch_px else scale.cut_px,
             "stride_px": config.grid_stride_px if sampling == "grid" else 0,
             "slide_width_px": width,
             "slide_height_px": height,
             "sampling": sampling,
             "seed": job.slide_seed,
+            "encoding": config.encoding,
             "configuration": config.model_dump_json(),
         }
     )
-
-
-def _refuse_missing_level(reader: SlideReader, job: SlideJob) -> None:
-    if job.config.level >= reader.level_count:
-        raise InputError(
-            f"has no level {job.config.level} (levels 0 to {reader.level_count - 1})",
-            subject=job.record.path,
-            remedy="set preprocess.level to a level that all slides have",
-        )
 
 
 def _file(job: SlideJob, path: Path, kind: str, key: str, rows: int | None = None) -> SlideFile:

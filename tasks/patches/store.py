@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -16,10 +14,19 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from tasks.config import Encoding
 from tasks.errors import IntegrityError
-from tasks.hdf5 import new_hdf5
+from tasks.hdf5 import Body, new_hdf5_with_body
 from tasks.patches.attributes import ShardAttributes
 from tasks.patches.candidates import NORMAL, TUMOUR, UNKNOWN
+from tasks.patches.damage import REMEDY, damaged, named_damage, plain_column
+from tasks.patches.jpeg_encoder import JpegEncoder
+from tasks.patches.jpeg_pixels import JpegReader, JpegWriter
+from tasks.patches.pixel_storage import Ints, PixelReader, PixelWriter
+from tasks.patches.raw_pixels import RawReader, RawWriter
+from tasks.patches.scale import corners_px
+from tasks.patches.tile_storage import TileReader, copy_tiles
+from tasks.slides.tiff_tiles import TiffTiles
 
 INDEX_DTYPES: dict[str, np.dtype[Any]] = {
     "x_level0_px": np.dtype("int64"),
@@ -29,8 +36,12 @@ INDEX_DTYPES: dict[str, np.dtype[Any]] = {
     "tissue_fraction": np.dtype("float32"),
     "white_fraction": np.dtype("float32"),
 }
-_CHUNK_PATCHES = 32
-_REMEDY = "make the shard again at its site and transfer it again"
+Columns = dict[str, NDArray[Any]]
+_READERS: dict[Encoding, Callable[[Path, h5py.File, ShardAttributes], PixelReader]] = {
+    "raw": RawReader,
+    "jpeg": JpegReader,
+    "tiles": TileReader,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,51 +57,106 @@ class PatchBatch:
     """
 
     pixels: NDArray[np.uint8]
-    index: dict[str, NDArray[Any]]
+    index: Columns
 
 
 class ShardWriter:
-    """Writes one shard; use `write_shard`, which puts it under its final name when it is complete."""
+    """Writes one shard; use `write_shard`, which puts it under its final name when it is complete.
 
-    def __init__(self, file: h5py.File, attributes: ShardAttributes) -> None:
-        side = attributes.patch_px
-        self._patches = file.create_dataset(
-            "patches",
-            shape=(0, side, side, 3),
-            maxshape=(None, side, side, 3),
-            chunks=(_CHUNK_PATCHES, side, side, 3),
-            dtype="uint8",
+    Either `append` patches in the order of the rows, or `put` them anywhere and `keep` some of them in the end.
+    """
+
+    def __init__(self, file: h5py.File, body: Body, attributes: ShardAttributes, example: bytes | None) -> None:
+        self._file = file
+        self._pixels: PixelWriter = (
+            JpegWriter(body, JpegEncoder(example)) if attributes.encoding == "jpeg" else RawWriter(body, attributes)
         )
-        self._index = {
-            name: file.create_dataset(f"index/{name}", shape=(0,), maxshape=(None,), chunks=(4096,), dtype=dtype)
-            for name, dtype in INDEX_DTYPES.items()
-        }
+        self._appended: list[Columns] = []
         self.rows = 0
 
     def append(self, batch: PatchBatch) -> None:
         """Add the patches of `batch` in their order."""
-        end = self.rows + len(batch.pixels)
-        for dataset, values in [(self._patches, batch.pixels), *self._columns(batch)]:
-            dataset.resize(end, axis=0)
-            dataset[self.rows : end] = values
-        self.rows = end
+        for pixels in batch.pixels:
+            self._pixels.put(self.rows, pixels)
+            self.rows += 1
+        self._appended.append(batch.index)
 
-    def _columns(self, batch: PatchBatch) -> list[tuple[Any, NDArray[Any]]]:
-        return [(dataset, batch.index[name]) for name, dataset in self._index.items()]
+    def put(self, slot: int, pixels: NDArray[np.uint8]) -> None:
+        """Write one patch, uint8 (H, W, 3), into a slot, instead of what was there before."""
+        self._pixels.put(slot, pixels)
+
+    def keep(self, slots: Ints, index: Columns) -> None:
+        """Make the patches in these slots the rows of the shard, and what else was put nothing.
+
+        Parameters
+        ----------
+        slots
+            (n,), each once.
+        index
+            The columns of `INDEX_DTYPES`, in the order of `slots`. The rows' order is that of the slots, but that
+            gaps are filled with the last ones.
+        """
+        rows = self._pixels.settle(slots)
+        self._pixels.finish(self._file)
+        write_index(self._file, {name: _at(rows, values) for name, values in index.items()})
+        self.rows = len(slots)
+
+    def finish(self) -> None:
+        """Complete the shard, unless `keep` has done it."""
+        if "index" in self._file:
+            return
+        joined = {
+            name: np.concatenate([np.empty(0, dtype), *(index[name] for index in self._appended)])
+            for name, dtype in INDEX_DTYPES.items()
+        }
+        self.keep(np.arange(self.rows), joined)
 
 
 @contextmanager
-def write_shard(path: Path, attributes: ShardAttributes) -> Iterator[ShardWriter]:
-    """Open a shard for writing; it appears under `path` only when the block ends well.
+def write_shard(path: Path, attributes: ShardAttributes, example: bytes | None = None) -> Iterator[ShardWriter]:
+    """Open a shard of the encodings ``raw`` or ``jpeg`` for writing; it appears under `path` when the block ends well.
+
+    Parameters
+    ----------
+    example
+        A JPEG stream of the slide, whose compression is imitated (encoding ``jpeg``).
 
     Raises
     ------
     PermanentFault, InputError
         The disk is full or the folder is not writable (see `tasks.atomic.atomic_path`).
     """
-    with new_hdf5(path) as file:
+    if attributes.encoding == "tiles":
+        raise ValueError("tiles are copied, not written: see write_tiles")
+    with new_hdf5_with_body(path) as (file, body):
+        writer = ShardWriter(file, body, attributes, example)
+        yield writer
+        writer.finish()
         file.attrs.update(attributes.to_hdf5())
-        yield ShardWriter(file, attributes)
+
+
+def write_tiles(path: Path, attributes: ShardAttributes, tiles: TiffTiles, index: Columns) -> None:
+    """Write a shard of the encoding ``tiles``: the compressed tiles of a slide that the patches touch.
+
+    Raises
+    ------
+    PermanentFault, InputError
+        As `write_shard`.
+    """
+    with new_hdf5_with_body(path) as (file, body):
+        side_px = attributes.side_level_px
+        x_px, y_px = corners_px(
+            index["x_level0_px"], index["y_level0_px"], attributes.level_downsample, side_px, tiles.grid
+        )
+        copy_tiles(tiles, x_px, y_px, side_px, body, file)
+        write_index(file, index)
+        file.attrs.update(attributes.to_hdf5())
+
+
+def write_index(file: h5py.File, index: Columns) -> None:
+    """Write the columns of `INDEX_DTYPES`."""
+    for name, dtype in INDEX_DTYPES.items():
+        file.create_dataset(f"index/{name}", data=index[name].astype(dtype, copy=False))
 
 
 class Shard:
@@ -107,27 +173,20 @@ class Shard:
     label : NDArray[np.int8]
         1 tumour, 0 normal, -1 unknown, (rows,).
     tumour_fraction, tissue_fraction, white_fraction : NDArray[np.float32]
-        Shares of each patch's area, (rows,).
+        Shares of each patch's area, (rows,); NaN where it was not measured (white, in the encoding ``tiles``).
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        try:
-            self._file = h5py.File(path, "r")
-        except FileNotFoundError as error:
-            raise IntegrityError("is not there", subject=path, remedy="transfer it again") from error
-        except OSError as error:
-            raise IntegrityError(f"is no complete HDF5 file ({error})", subject=path, remedy=_REMEDY) from error
-        try:
-            with _named_damage(path):
-                self.attributes = _attributes(path, self._file)
-                self._patches = _patches(path, self._file, self.attributes)
-                self.rows = int(self._patches.shape[0])
-                columns = {name: _column(path, self._file, name, self.rows) for name in INDEX_DTYPES}
-            _refuse_unknown_labels(path, columns["label"])
-        except BaseException:
-            self._file.close()
-            raise
+        with _opened(path) as file, named_damage(path):
+            self.attributes = _attributes(path, file)
+            self._pixels = _READERS[self.attributes.encoding](path, file, self.attributes)
+            self.rows = self._pixels.rows
+            try:
+                columns = _columns(path, file, self.rows)
+            except BaseException:
+                self._pixels.close()
+                raise
         self.x_level0_px: NDArray[np.int64] = columns["x_level0_px"]
         self.y_level0_px: NDArray[np.int64] = columns["y_level0_px"]
         self.label: NDArray[np.int8] = columns["label"]
@@ -136,9 +195,7 @@ class Shard:
         self.white_fraction: NDArray[np.float32] = columns["white_fraction"]
 
     def read(self, rows: NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
-        """Read patches in the order of `rows`.
-
-        Runs of consecutive rows are read at once; h5py's own list indexing is hundreds of times slower.
+        """Read patches in the order of `rows`, whatever the encoding.
 
         Returns
         -------
@@ -153,21 +210,12 @@ class Shard:
         wanted = np.asarray(rows, dtype=np.int64)
         if wanted.size and (wanted.min() < 0 or wanted.max() >= self.rows):
             raise IndexError(f"{self.path}: rows {wanted.min()}..{wanted.max()} of {self.rows}")
-        order = np.argsort(wanted, kind="stable")
-        in_order = wanted[order]
-        pixels = np.empty((len(wanted), *self._patches.shape[1:]), np.uint8)
-        with _named_damage(self.path):
-            for start, stop in _runs(in_order):
-                self._patches.read_direct(pixels, np.s_[in_order[start] : in_order[stop - 1] + 1], np.s_[start:stop])
-        if np.array_equal(order, np.arange(len(order))):
-            return pixels
-        unordered = np.empty_like(pixels)
-        unordered[order] = pixels
-        return unordered
+        with named_damage(self.path):
+            return self._pixels.read(wanted)
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        self._pixels.close()
 
     def __enter__(self) -> Shard:
         return self
@@ -190,18 +238,13 @@ def open_shard(path: Path) -> Shard:
     return Shard(path)
 
 
-def _runs(in_order: NDArray[np.int64]) -> list[tuple[int, int]]:
-    borders = np.flatnonzero(np.diff(in_order) != 1) + 1
-    edges = [0, *borders.tolist(), len(in_order)]
-    return [(start, stop) for start, stop in pairwise(edges) if stop > start]
-
-
-@contextmanager
-def _named_damage(path: Path) -> Iterator[None]:
+def _opened(path: Path) -> h5py.File:
     try:
-        yield
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:  # h5py has all of these for damaged files
-        raise IntegrityError(f"is damaged ({error})", subject=path, remedy=_REMEDY) from error
+        return h5py.File(path, "r")
+    except FileNotFoundError as error:
+        raise IntegrityError("is not there", subject=path, remedy="transfer it again") from error
+    except OSError as error:
+        raise damaged(path, f"is no complete HDF5 file ({error})") from error
 
 
 def _attributes(path: Path, file: h5py.File) -> ShardAttributes:
@@ -209,47 +252,18 @@ def _attributes(path: Path, file: h5py.File) -> ShardAttributes:
         return ShardAttributes.from_hdf5(dict(file.attrs))
     except ValidationError as error:
         wrong = "; ".join(".".join(map(str, item["loc"])) for item in error.errors())
-        raise IntegrityError(f"is no CamNet shard (attributes: {wrong})", subject=path, remedy=_REMEDY) from error
+        raise IntegrityError(f"is no CamNet shard (attributes: {wrong})", subject=path, remedy=REMEDY) from error
 
 
-def _refuse_unknown_labels(path: Path, label: NDArray[np.int8]) -> None:
-    if not np.isin(label, (TUMOUR, NORMAL, UNKNOWN)).all():
-        raise IntegrityError("has labels other than 1, 0 and -1", subject=path, remedy=_REMEDY)
+def _columns(path: Path, file: h5py.File, rows: int) -> Columns:
+    columns = {name: plain_column(path, file, f"index/{name}", dtype, rows) for name, dtype in INDEX_DTYPES.items()}
+    if not np.isin(columns["label"], (TUMOUR, NORMAL, UNKNOWN)).all():
+        raise damaged(path, "has labels other than 1, 0 and -1")
+    return columns
 
 
-def _patches(path: Path, file: h5py.File, attributes: ShardAttributes) -> h5py.Dataset:
-    side = attributes.patch_px
-    dataset = _plain_dataset(path, file, "patches", np.dtype("uint8"))
-    if dataset.ndim != 4 or dataset.shape[1:] != (side, side, 3):
-        raise IntegrityError(
-            f"has patches of shape {dataset.shape} for a patch of {side} px", subject=path, remedy=_REMEDY
-        )
-    return dataset
-
-
-def _column(path: Path, file: h5py.File, name: str, rows: int) -> NDArray[Any]:
-    dataset = _plain_dataset(path, file, f"index/{name}", INDEX_DTYPES[name])
-    if dataset.shape != (rows,):
-        raise IntegrityError(f"has {dataset.shape} values of {name} for {rows} patches", subject=path, remedy=_REMEDY)
-    return np.asarray(dataset[:])
-
-
-def _plain_dataset(path: Path, file: h5py.File, name: str, dtype: np.dtype[Any]) -> h5py.Dataset:
-    """Give a dataset that is wholly stored in this file, of this type and without filters or virtual sources."""
-    group = file
-    for part in name.split("/"):
-        if not isinstance(group, h5py.Group) or not isinstance(group.get(part, getlink=True), h5py.HardLink):
-            raise IntegrityError(f"has no {name} of its own", subject=path, remedy=_REMEDY)
-        group = group[part]
-    if not isinstance(group, h5py.Dataset) or group.dtype != dtype:
-        raise IntegrityError(f"has no {name} of type {dtype}", subject=path, remedy=_REMEDY)
-    properties = group.id.get_create_plist()
-    if properties.get_nfilters() or group.is_virtual or group.external:
-        raise IntegrityError(f"keeps {name} behind a filter or in other files", subject=path, remedy=_REMEDY)
-    stored_bytes, nominal_bytes = group.id.get_storage_size(), math.prod(group.shape) * dtype.itemsize
-    # A few bytes of header can claim any shape; memory is taken only for what is there.
-    if not nominal_bytes <= stored_bytes <= file.id.get_filesize():
-        raise IntegrityError(
-            f"states {nominal_bytes} bytes of {name} and holds {stored_bytes}", subject=path, remedy=_REMEDY
-        )
-    return group
+def _at(rows: Ints, values: NDArray[Any]) -> NDArray[Any]:
+    """Put each value at its row."""
+    placed = np.empty_like(values)
+    placed[rows] = values
+    return placed

@@ -98,6 +98,12 @@ class SlideReader:
         """Level-0 pixels per pixel of each level; not always powers of two (32.0026 exists)."""
         return tuple(float(factor) for factor in self._handle.level_downsamples)
 
+    def tile_size_px(self, level: int) -> tuple[int, int] | None:
+        """Width and height of the tiles that a level is stored in, or None when the file has none."""
+        names = (f"openslide.level[{level}].tile-width", f"openslide.level[{level}].tile-height")
+        stated = [self._handle.properties.get(name, "") for name in names]
+        return (int(stated[0]), int(stated[1])) if all(text.isdecimal() for text in stated) else None
+
     def level_for_mpp(self, mpp: float) -> int:
         """Coarsest level that is at least as fine as `mpp` µm per pixel (2 % tolerance); 0 if none is."""
         fine_enough = [

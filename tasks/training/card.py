@@ -67,8 +67,8 @@ class ModelCard(Record):
 
     Attributes
     ----------
-    patch_px, level
-        Side of the patches and pyramid level of the training shards.
+    patch_px
+        Side of the patches.
     mpp
         µm per pixel of the training patches, mean over their shards (scanners differ slightly).
     normalisation
@@ -89,7 +89,6 @@ class ModelCard(Record):
     key: str = Field(description="content key of the training")
     architecture: str
     patch_px: int
-    level: int
     mpp: float
     colour_order: Literal["RGB"] = "RGB"
     normalisation: str

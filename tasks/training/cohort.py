@@ -16,6 +16,10 @@ from tasks.patches.store import open_shard
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
 
+MOST_MPP_RATIO = 1.15
+"""Scanners differ by a tenth at the same magnification (CAMELYON: 0.226 to 0.25 µm); magnifications by a half."""
+
+
 @dataclass(frozen=True)
 class ShardFacts:
     """What a training must know of one shard; pixels stay on disk."""
@@ -24,7 +28,6 @@ class ShardFacts:
     split: Split
     patient: str
     patch_px: int
-    level: int
     mpp: float
     label: NDArray[np.int8]
 
@@ -76,9 +79,10 @@ class Cohort:
         return self.shards[0].patch_px
 
     @property
-    def level(self) -> int:
-        """Pyramid level of the patches, the same in all shards."""
-        return self.shards[0].level
+    def mpp(self) -> float:
+        """Mean µm per pixel of the patches that are trained on."""
+        rows = self.rows("train")
+        return float(np.mean(np.array([facts.mpp for facts in rows.shards])[rows.shard]))
 
     def rows(self, split: Split) -> LabelledRows:
         """Labelled rows of one split; rows whose label is unknown (-1) are left out."""
@@ -102,7 +106,7 @@ def read_cohort(paths: Sequence[Path]) -> Cohort:
     Raises
     ------
     InputError
-        A patient is in two splits, patches differ in size or level, or the training split lacks a class.
+        A patient is in two splits, patches differ in size or scale, or the training split lacks a class.
     IntegrityError
         A shard is damaged.
     """
@@ -123,7 +127,6 @@ def _read_facts(path: Path) -> ShardFacts:
             split=stated.split,
             patient=stated.patient,
             patch_px=stated.patch_px,
-            level=stated.level,
             mpp=stated.mpp,
             label=shard.label,
         )
@@ -142,14 +145,17 @@ def _refuse_leakage(cohort: Cohort) -> None:
 
 
 def _refuse_mixed_patches(cohort: Cohort) -> None:
-    first = cohort.shards[0]
-    for facts in cohort.shards[1:]:
-        if (facts.patch_px, facts.level) != (first.patch_px, first.level):
+    first = max(cohort.shards, key=lambda facts: np.count_nonzero(facts.label >= 0))
+    for facts in cohort.shards:
+        # Patches of slides whose truth is not known are not trained on: their scale does not matter.
+        known = bool((facts.label >= 0).any())
+        alike = max(facts.mpp, first.mpp) <= min(facts.mpp, first.mpp) * MOST_MPP_RATIO
+        if facts.patch_px != first.patch_px or (known and not alike):
             raise InputError(
-                f"has patches of {facts.patch_px} px at level {facts.level}, "
-                f"but {first.path.name} has {first.patch_px} px at level {first.level}",
+                f"has patches of {facts.patch_px} px at {facts.mpp:.4g} µm per pixel, "
+                f"but {first.path.name} has {first.patch_px} px at {first.mpp:.4g} µm per pixel",
                 subject=facts.path,
-                remedy="make all shards with the same preprocess.patch_px and preprocess.level",
+                remedy="make all shards with the same preprocess.patch_px and preprocess.mpp",
             )
 
 

@@ -80,7 +80,6 @@ def write_model(folder: Path, *, patch_px: int = PATCH_PX, mpp: float | None = M
         key="0" * 32,
         architecture=ARCHITECTURE,
         patch_px=patch_px,
-        level=0,
         mpp=mpp,
         normalisation=ARCHITECTURES[ARCHITECTURE].preprocessing,
         parameters=model.count_params(),

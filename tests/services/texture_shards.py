@@ -25,6 +25,7 @@ class TextureShard:
     split: Literal["train", "validation", "test"]
     labels: tuple[int, ...]
     patch_px: int = SIDE_PX
+    mpp: float = 0.25
 
 
 def balanced(rows: int) -> tuple[int, ...]:
@@ -46,7 +47,7 @@ def write_texture_shard(folder: Path, shard: TextureShard, *, seed: int = 0) -> 
     """Write one shard into `folder`; give its path and digest."""
     generator = np.random.default_rng([seed, *shard.patient.encode()])
     pixels = np.stack([texture(label, shard.patch_px, generator) for label in shard.labels])
-    return write_pixels_shard(folder, shard.patient, shard.split, pixels, np.array(shard.labels, np.int8))
+    return write_pixels_shard(folder, shard.patient, shard.split, pixels, np.array(shard.labels, np.int8), shard.mpp)
 
 
 def write_pixels_shard(
@@ -55,6 +56,7 @@ def write_pixels_shard(
     split: Literal["train", "validation", "test"],
     pixels: NDArray[np.uint8],
     label: NDArray[np.int8],
+    mpp: float = 0.25,
 ) -> ShardOfJob:
     """Write given patches as a shard of random positions."""
     rows, side_px = len(label), pixels.shape[1]
@@ -67,7 +69,7 @@ def write_pixels_shard(
         truth="tumour",
         level=0,
         level_downsample=1.0,
-        mpp=0.25,
+        mpp=mpp,
         patch_px=side_px,
         stride_px=0,
         slide_width_px=100_000,

@@ -78,7 +78,7 @@ def test_a_model_that_has_overflowed_is_named(shard_path: Path) -> None:
     [
         (PATCH_PX * 2, MPP, "has patches of 32 px, the model was trained on 64 px"),
         (PATCH_PX, MPP * 2, "0.5 µm per pixel, the model was trained on 1 µm per pixel"),
-        (PATCH_PX, MPP * 0.94, "µm per pixel"),
+        (PATCH_PX, MPP * 0.85, "µm per pixel"),
     ],
 )
 def test_a_shard_of_another_size_or_resolution_is_refused(
@@ -89,8 +89,8 @@ def test_a_shard_of_another_size_or_resolution_is_refused(
     assert refused.value.remedy is not None
 
 
-@pytest.mark.parametrize("mpp", [MPP, MPP * 0.96, MPP * 1.04, None])
-def test_scanners_may_differ_by_five_percent(shard_path: Path, mpp: float | None) -> None:
+@pytest.mark.parametrize("mpp", [MPP, MPP * 0.9, MPP * 1.14, None])
+def test_scanners_may_differ_by_a_tenth(shard_path: Path, mpp: float | None) -> None:
     with open_shard(shard_path) as shard:
         check_fit(shard, patch_px=PATCH_PX, mpp=mpp)
         assert shard.rows > 0

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import tempfile
 import time
 from collections.abc import Callable
@@ -222,6 +223,10 @@ HOSTILE: dict[str, tuple[Callable[[h5py.File], None], str]] = {
     "virtual": (_virtual, "keeps index/label behind a filter or in other files"),
     "bomb": (_bomb, "states 844424930131968 bytes of patches and holds 0"),
     "overflowing bomb": (_overflowing_bomb, "bytes of patches and holds 0"),
+    "chunks": (
+        lambda file: _replace(file, "patches", plain_batch(ROWS).pixels, chunks=(8, SIDE_PX, SIDE_PX, 3)),
+        "does not hold /patches in one piece",
+    ),
     "part of the pixels": (_part_of_the_pixels, "bytes of patches and holds 24576"),
     "no schema": (_without("schema"), r"attributes: format"),
     "newer schema": (_with("schema", "camnet-patches/2"), r"attributes: format"),
@@ -261,25 +266,32 @@ def test_a_file_that_is_not_what_the_schema_says_is_refused_before_its_data_is_r
         pass
 
 
-def test_contiguous_storage_is_read_as_well(shard: Path) -> None:
-    pixels = plain_batch(ROWS).pixels
-    with h5py.File(shard, "r+") as file:
-        _replace(file, "patches", pixels)
-        assert file["patches"].chunks is None
-    with open_shard(shard) as opened:
-        assert np.array_equal(opened.read(np.array([5, 4, 30])), pixels[[5, 4, 30]])
-
-
-def test_damage_that_is_met_while_reading_is_named(shard: Path) -> None:
+def test_the_pixels_are_plain_hdf5_in_one_piece(shard: Path) -> None:
     with h5py.File(shard, "r") as file:
-        first = file["patches"].id.get_chunk_info(0).byte_offset
+        assert file["patches"].chunks is None
+        assert np.array_equal(file["patches"][:], plain_batch(ROWS).pixels)
+    bulk = plain_batch(ROWS).pixels.nbytes
+    assert shard.stat().st_size < bulk + 16384
+
+
+def test_pixels_that_lie_outside_of_the_file_are_refused(shard: Path) -> None:
+    with h5py.File(shard, "r") as file:
+        place, size = file["patches"].id.get_offset(), file["patches"].nbytes
     data = bytearray(shard.read_bytes())
-    where = data.find(first.to_bytes(8, "little"))
+    where = data.find(place.to_bytes(8, "little") + size.to_bytes(8, "little"))
     assert where > 0
     data[where : where + 8] = (1 << 40).to_bytes(8, "little")
     shard.write_bytes(data)
-    with open_shard(shard) as opened, pytest.raises(IntegrityError, match="is damaged") as caught:
-        opened.read(np.arange(ROWS))
+    with pytest.raises(IntegrityError, match=r"one piece|is damaged") as caught:
+        open_shard(shard)
+    assert caught.value.subject == str(shard)
+
+
+def test_damage_that_is_met_while_reading_is_named(shard: Path) -> None:
+    with open_shard(shard) as opened:
+        os.truncate(shard, shard.stat().st_size // 2)
+        with pytest.raises(IntegrityError, match="is damaged") as caught:
+            opened.read(np.arange(ROWS))
     assert caught.value.subject == str(shard)
 
 

@@ -60,8 +60,29 @@ def test_patches_of_two_sizes_are_refused(tmp_path: Path) -> None:
         TextureShard("patient_000", "train", (1, 0)),
         TextureShard("patient_001", "train", (1, 0), patch_px=64),
     )
-    with pytest.raises(InputError, match=r"patient_001.*has patches of 64 px at level 0, but patient_000.* has 48 px"):
+    with pytest.raises(InputError, match=r"patient_001.*patches of 64 px at 0\.25 µm.*, but patient_000.* has 48"):
         read_cohort(paths)
+
+
+def test_patches_of_two_magnifications_are_refused_and_those_of_two_scanners_are_not(tmp_path: Path) -> None:
+    paths = paths_of(
+        tmp_path,
+        TextureShard("patient_000", "train", (1, 0, 1, 1)),
+        TextureShard("patient_001", "train", (1, 0), mpp=0.226),
+    )
+    assert read_cohort(paths).mpp == pytest.approx((4 * 0.25 + 2 * 0.226) / 6)
+    paths += paths_of(tmp_path, TextureShard("patient_002", "train", (1, 0), mpp=0.5))
+    with pytest.raises(InputError, match=r"patient_002.* at 0\.5 µm per pixel, but .* at 0\.25 .*preprocess\.mpp"):
+        read_cohort(paths)
+
+
+def test_the_scale_of_slides_without_labels_does_not_matter(tmp_path: Path) -> None:
+    paths = paths_of(
+        tmp_path,
+        TextureShard("patient_000", "train", (1, 0)),
+        TextureShard("patient_001", "train", (-1, -1), mpp=0.5),
+    )
+    assert read_cohort(paths).mpp == 0.25
 
 
 def test_a_cut_off_shard_is_found(tmp_path: Path) -> None:

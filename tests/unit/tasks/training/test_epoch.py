@@ -15,7 +15,7 @@ from tasks.training.epoch import BLOCK_ROWS, WINDOW_BYTES, RankEpoch, batch_rows
 
 def rows_of(shard_rows: list[int]) -> LabelledRows:
     labels = [np.zeros(rows, np.int8) for rows in shard_rows]
-    shards = tuple(ShardFacts(Path(f"{k}.h5"), "train", str(k), 96, 0, 0.25, label) for k, label in enumerate(labels))
+    shards = tuple(ShardFacts(Path(f"{k}.h5"), "train", str(k), 96, 0.25, label) for k, label in enumerate(labels))
     return LabelledRows(
         shards=shards,
         shard=np.repeat(np.arange(len(shard_rows)), shard_rows),

@@ -30,7 +30,6 @@ def write_model(folder: Path, *, seed: int) -> None:
         key="k",
         architecture="CamNetSmall",
         patch_px=48,
-        level=0,
         mpp=0.25,
         normalisation="in graph: x / 127.5 - 1",
         parameters=model.count_params(),

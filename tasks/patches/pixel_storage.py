@@ -1,0 +1,80 @@
+"""What every encoding of the pixels in a shard offers; the encodings are in the files beside this one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Protocol
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+Ints = NDArray[np.int64]
+Rgb = NDArray[np.uint8]
+
+
+class PixelWriter(Protocol):
+    """Takes the pixels of patches in any order.
+
+    A patch is put into a slot. In the end some slots are made the rows of the shard; what lies in others is lost.
+    """
+
+    def put(self, slot: int, pixels: Rgb) -> None:
+        """Write one patch, uint8 (H, W, 3), into a slot; what was in it before is lost."""
+
+    def settle(self, slots: Ints) -> Ints:
+        """Make the patches in these slots the rows of the shard; give the row of each of them."""
+
+    def finish(self, file: h5py.File) -> None:
+        """Make the datasets. It comes after `settle`, and before anything else is made in the file."""
+
+
+class PixelReader(Protocol):
+    """Gives the pixels of patches back."""
+
+    @property
+    def rows(self) -> int:
+        """Number of patches."""
+
+    def read(self, rows: Ints) -> Rgb:
+        """Read patches in the order of `rows`, each of them in range: uint8 (n, H, W, 3), RGB."""
+
+    def close(self) -> None:
+        """Close what is open."""
+
+
+class PlainBytes:
+    """Part of a file that is read at any place, with nothing between it and the operating system."""
+
+    def __init__(self, path: Path, offset_bytes: int) -> None:
+        self._descriptor = os.open(path, os.O_RDONLY)
+        self._offset_bytes = offset_bytes
+
+    def into(self, memory: memoryview, offset_bytes: int) -> None:
+        """Fill `memory` with the bytes from `offset_bytes` on; `OSError` when the file ends before."""
+        offset_bytes += self._offset_bytes
+        while memory:
+            count = os.preadv(self._descriptor, [memory], offset_bytes)
+            if not count:
+                raise OSError("the file ends early")
+            offset_bytes += count
+            memory = memory[count:]
+
+    def bytes(self, size_bytes: int, offset_bytes: int) -> bytes:
+        """Read `size_bytes` bytes."""
+        return os.pread(self._descriptor, size_bytes, self._offset_bytes + offset_bytes)
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._descriptor)
+
+
+def runs(rows: Ints) -> Iterator[tuple[int, int]]:
+    """Give start and stop of the stretches of `rows` in which each is one more than the one before."""
+    borders = np.flatnonzero(np.diff(rows) != 1) + 1
+    for start, stop in pairwise([0, *borders.tolist(), len(rows)]):
+        if stop > start:
+            yield start, stop
