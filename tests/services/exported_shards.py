@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,11 +24,12 @@ def coloured(rows: int) -> NDArray[np.uint8]:
 
 
 def write_coloured(path: Path, label: list[int], *, step_px: int = 8, **changes: Any) -> Path:  # noqa: ANN401  # attributes
-    """Write a shard of `coloured` patches with these labels, `step_px` apart."""
+    """Write a shard of `coloured` patches with these labels, `step_px` apart; JPEG changes their pixels a bit."""
     rows = np.arange(len(label))
     facts = {"slide": NODE, "patient": "patient_030", "node": 4, "centre": 1} | changes
     nothing = np.full(len(label), np.nan, np.float32)
-    with write_shard(path, plain_attributes(**facts)) as writer:
+    example = bytes(imagecodecs.jpeg8_encode(coloured(1)[0], 90))
+    with write_shard(path, plain_attributes(**facts), example) as writer:
         writer.append(
             PatchBatch(
                 coloured(len(label)),

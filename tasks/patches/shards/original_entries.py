@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +12,8 @@ from typing import Any
 import h5py
 import numpy as np
 
-from tasks.errors import InputError
+from tasks.errors import InputError, IntegrityError
+from tasks.patches.damage import damaged, named_damage, plain_dataset
 from tasks.patches.shards.original_layout import TISSUES
 
 # Both layouts of that tool, and its name for slides of CAMELYON16. Each step is a group.
@@ -28,7 +28,7 @@ _STEPS = [
         r"(?P<batch>\d{1,9})",
     )
 ]
-_DATASETS = ("patches", "locations")
+_DATASETS: dict[str, np.dtype[Any]] = {"patches": np.dtype("uint8"), "locations": np.dtype("int64")}
 _MAX_PATCH_PX = 4096
 REMEDY = "get the file again; its other slides are not affected"
 
@@ -69,6 +69,7 @@ class OriginalEntries:
 
     Attributes
     ----------
+    path : Path
     entries : list[Entry]
     refused : list[str]
         Paths at which there should be a group, and is a link, something else, or a group that occurs twice.
@@ -76,13 +77,15 @@ class OriginalEntries:
         Paths with names that this tool did not use.
     """
 
-    def __init__(self, file: h5py.File) -> None:
+    def __init__(self, path: Path, file: h5py.File) -> None:
+        self.path = path
         self._file = file
         # Hard links can give one group any number of paths.
         self._seen: set[int] = set()
         self.refused: list[str] = []
         self.others: list[str] = []
-        self.entries = list(self._entries(file, ()))
+        with as_input(path):
+            self.entries = list(self._entries(file, ()))
 
     def datasets(self, entry: Entry) -> tuple[h5py.Dataset, h5py.Dataset]:
         """Give patches, uint8 (n, S, S, 3), and locations, int64 (n, 2), of an entry, checked but not read.
@@ -92,21 +95,16 @@ class OriginalEntries:
         InputError
             They are not stored plainly in this file, or are no patches with their locations.
         """
-        with named_damage(Path(self._file.filename)):
-            patches, locations = (self._plain_dataset(self._file[entry.group], name) for name in _DATASETS)
+        patches, locations = (self._plain_dataset(f"{entry.group}/{name}", dtype) for name, dtype in _DATASETS.items())
         side = patches.shape[1] if patches.ndim == 4 else 0
         good = (
-            patches.dtype == np.uint8
-            and locations.dtype == np.int64
-            and 1 <= side <= _MAX_PATCH_PX
+            1 <= side <= _MAX_PATCH_PX
             and patches.shape[1:] == (side, side, 3)
             and locations.shape == (patches.shape[0], 2)
         )
         if not good:
-            raise self._error(
-                f"has no patches in {entry.group} (patches: {patches.dtype} {patches.shape}, "
-                f"locations: {locations.dtype} {locations.shape})"
-            )
+            cause = f"has patches {patches.shape} with locations {locations.shape} in {entry.group}"
+            raise InputError(cause, subject=self.path, remedy=REMEDY)
         return patches, locations
 
     def _entries(self, group: h5py.Group, path: tuple[str, ...]) -> Iterator[Entry]:
@@ -127,37 +125,31 @@ class OriginalEntries:
         """Give what lies in the file itself under this name, and was not met before."""
         if not isinstance(group.get(name, getlink=True), h5py.HardLink):
             return None
-        child = group[name]
-        address = h5py.h5o.get_info(child.id).addr
-        if address in self._seen:
-            return None
-        self._seen.add(address)
-        return child
+        return group[name] if self._is_new(group[name]) else None
 
-    def _plain_dataset(self, group: h5py.Group, name: str) -> h5py.Dataset:
-        dataset = self._child(group, name)
-        where = f"{group.name}/{name}"
-        if not isinstance(dataset, h5py.Dataset):
-            raise self._error(f"has no array {where} of its own")
-        if dataset.id.get_create_plist().get_nfilters() or dataset.is_virtual or dataset.external:
-            raise self._error(f"keeps {where} behind a filter or in other files")
-        # A few bytes of header can claim any shape; memory and disk are taken only for what is there.
-        stored_bytes, nominal_bytes = dataset.id.get_storage_size(), math.prod(dataset.shape) * dataset.dtype.itemsize
-        if not nominal_bytes <= stored_bytes <= self._file.id.get_filesize():
-            raise self._error(f"states {nominal_bytes} bytes of {where} and holds {stored_bytes}")
+    def _plain_dataset(self, name: str, dtype: np.dtype[Any]) -> h5py.Dataset:
+        with as_input(self.path):
+            dataset = plain_dataset(self.path, self._file, name, dtype)
+            if not self._is_new(dataset):
+                raise damaged(self.path, f"has no {name} of its own")
         return dataset
 
-    def _error(self, cause: str) -> InputError:
-        return InputError(cause, subject=Path(self._file.filename), remedy=REMEDY)
+    def _is_new(self, item: Any) -> bool:  # noqa: ANN401  # as above
+        address = h5py.h5o.get_info(item.id).addr
+        if address in self._seen:
+            return False
+        self._seen.add(address)
+        return True
 
 
 @contextmanager
-def named_damage(path: Path) -> Iterator[None]:
-    """Say of which file an error of h5py is, while it is read."""
+def as_input(path: Path) -> Iterator[None]:
+    """Say what is wrong with the file while it is read: it is the user's, not a site's."""
     try:
-        yield
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:  # h5py has all of these for damaged files
-        raise InputError(f"is damaged ({error})", subject=path, remedy=REMEDY) from error
+        with named_damage(path):
+            yield
+    except IntegrityError as error:
+        raise InputError(error.cause, subject=path, remedy=REMEDY) from error
 
 
 def _facts(path: tuple[str, ...]) -> dict[str, str]:

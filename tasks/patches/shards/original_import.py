@@ -18,9 +18,9 @@ from tasks.config import Split
 from tasks.digests import file_digest
 from tasks.errors import CamNetError, InputError, IntegrityError
 from tasks.patches.attributes import ShardAttributes
-from tasks.patches.filters import white_fraction
+from tasks.patches.filters import white_and_black_fraction
 from tasks.patches.shards.find import SUFFIX
-from tasks.patches.shards.original_entries import REMEDY, Entry, OriginalEntries, named_damage
+from tasks.patches.shards.original_entries import REMEDY, Entry, OriginalEntries, as_input
 from tasks.patches.shards.original_layout import TISSUES
 from tasks.patches.store import PatchBatch, open_shard, write_shard
 from tasks.slides.camelyon import parse_name
@@ -81,9 +81,7 @@ def import_original(path: Path, folder: Path, options: ImportOptions) -> Import:
         The disk is full.
     """
     with _opened(path) as file:
-        with named_damage(path):
-            found = OriginalEntries(file)
-            digest = file_digest(path)
+        found, digest = OriginalEntries(path, file), file_digest(path)
         shards: list[Imported] = []
         errors: list[CamNetError] = []
         if found.refused:
@@ -116,11 +114,10 @@ class _Piece:
     @classmethod
     def read(cls, found: OriginalEntries, entry: Entry, options: ImportOptions) -> _Piece:
         patches, locations = found.datasets(entry)
-        source = Path(patches.file.filename)
-        with named_damage(source):
+        with as_input(found.path):
             cells = locations[:]
         if cells.size and not (cells.min() >= 0 and cells.max() < _MAX_LOCATION):
-            raise InputError(f"has impossible locations in {entry.group}", subject=source, remedy=REMEDY)
+            raise InputError(f"has impossible locations in {entry.group}", subject=found.path, remedy=REMEDY)
         level0_px = np.round(cells * (options.downsample or 2.0**entry.level)).astype(np.int64)
         return cls(entry, patches, level0_px[:, 1], level0_px[:, 0])
 
@@ -132,11 +129,11 @@ class _Piece:
         step = max(1, _BATCH_BYTES // (3 * self.patch_px**2))
         for start in range(0, len(self.x_level0_px), step):
             rows = np.s_[start : start + step]
-            with named_damage(Path(self.patches.file.filename)):
+            with as_input(Path(self.patches.file.filename)):
                 stored = self.patches[rows]
             pixels = np.ascontiguousarray(stored[..., ::-1])
             unknown = np.full(len(pixels), np.nan, np.float32)
-            white = [white_fraction(patch, _WHITE_LEVEL) for patch in pixels]
+            white = [white_and_black_fraction(patch, _WHITE_LEVEL)[0] for patch in pixels]
             yield PatchBatch(
                 pixels,
                 {

@@ -169,6 +169,13 @@ def test_png_files_hold_the_pixels_as_a_viewer_shows_them(shard: Path, tmp_path:
     assert len(content(tmp_path / "out")) == len(LABELS)
 
 
+def test_compressed_shards_are_exported_as_they_are_read(tmp_path: Path) -> None:
+    shard = write_coloured(tmp_path / "a.patches.h5", LABELS, encoding="jpeg")
+    export_shard(shard, tmp_path / "out", PngFolders())
+    with open_shard(shard) as opened, Image.open(tmp_path / "out" / "tumour" / f"{NODE}_32_64.png") as picture:
+        assert np.array_equal(np.asarray(picture), opened.read(np.array([4]))[0])
+
+
 def test_shards_that_share_patches_may_go_into_one_folder(shard: Path, tmp_path: Path) -> None:
     export_shard(shard, tmp_path / "out", PngFolders())
     more = write_coloured(tmp_path / "more.patches.h5", [*LABELS, 0, 0])

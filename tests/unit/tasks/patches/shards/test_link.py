@@ -9,7 +9,7 @@ import pytest
 
 from tasks.errors import InputError, IntegrityError
 from tasks.patches.shards.link import link_shards
-from tasks.patches.store import INDEX_DTYPES, Shard, open_shard, write_shard
+from tasks.patches.store import INDEX_DTYPES, open_shard, write_shard
 from tests.services.exported_shards import coloured, write_coloured
 
 LABELS = [[1, 0, 0], [], [0, -1, 1, 1, 0]]
@@ -100,17 +100,12 @@ def test_patches_of_another_size_are_refused(shards: list[Path], tmp_path: Path)
     assert not (tmp_path / "set" / "all.h5").exists()
 
 
-def test_a_shard_without_an_array_of_pixels_is_refused(
-    shards: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def as_tiles(path: Path) -> Shard:
-        shard = open_shard(path)
-        shard.attributes = shard.attributes.model_copy(update={"encoding": "tiles"})
-        return shard
-
-    monkeypatch.setattr("tasks.patches.shards.link.open_shard", as_tiles)
-    with pytest.raises(InputError, match="is stored as tiles"):
-        link_shards(shards, tmp_path / "set" / "all.h5")
+def test_a_shard_without_an_array_of_pixels_is_refused(shards: list[Path], tmp_path: Path) -> None:
+    jpeg = write_coloured(shards[0].with_name("jpeg.patches.h5"), [0], encoding="jpeg")
+    with pytest.raises(InputError, match="is stored as jpeg") as caught:
+        link_shards([*shards, jpeg], tmp_path / "set" / "all.h5")
+    assert caught.value.subject == str(jpeg)
+    assert not (tmp_path / "set" / "all.h5").exists()
 
 
 def test_another_file_is_not_replaced(shards: list[Path]) -> None:
