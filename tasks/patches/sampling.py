@@ -130,7 +130,8 @@ def _room(steps: NDArray[np.int64], size_px: int, patch_px: float, stride_px: fl
 def _without_repeats(selection: Selection) -> Selection:
     """Drop positions that were drawn already: where mask pixels are no whole pixels of level 0, two can be one."""
     found = selection.candidates
-    _, first = np.unique(np.stack([found.x_level0_px, found.y_level0_px]), axis=1, return_index=True)
+    place = found.y_level0_px * (found.x_level0_px.max(initial=0) + 1) + found.x_level0_px
+    _, first = np.unique(place, return_index=True)
     repeats = Counter({"drawn already": len(found) - len(first)})
     return replace(selection, candidates=found.take(np.sort(first)), rejected=+(selection.rejected + repeats))
 
