@@ -2,45 +2,24 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from flows.commands.options import JsonOption, print_json
+from tasks.config import Split
 from tasks.errors import InputError
 
 if TYPE_CHECKING:
     from tasks.patches.shards.export import Exporter
     from tasks.patches.shards.facts import ShardFacts
 
+Format = Literal["png", "original", "webdataset"]
+Image = Literal["png", "jpg"]
 PathsArgument = Annotated[list[Path], typer.Argument(help="shards, or folders with *.patches.h5")]
-
-
-class Format(StrEnum):
-    """What `export` can make."""
-
-    png = "png"
-    original = "original"
-    webdataset = "webdataset"
-
-
-class Image(StrEnum):
-    """How WebDataset keeps pixels."""
-
-    png = "png"
-    jpg = "jpg"
-
-
-class SplitName(StrEnum):
-    """The splits of a cohort."""
-
-    train = "train"
-    validation = "validation"
-    test = "test"
 
 
 def register(app: typer.Typer) -> None:
@@ -130,7 +109,7 @@ def import_file(
     file: Annotated[Path, typer.Argument(help="HDF5 file of the original tool")],
     to: Annotated[Path, typer.Option(help="folder for the shards")],
     mpp: Annotated[float, typer.Option(help="µm per pixel of the patches, which the file does not say")],
-    split: Annotated[SplitName, typer.Option(help="split of all its slides, which the file does not say")],
+    split: Annotated[Split, typer.Option(help="split of all its slides, which the file does not say")],
     downsample: Annotated[
         float | None,
         typer.Option(help="level-0 pixels per pixel of the locations; default: 2 to the power of the level"),
@@ -142,7 +121,7 @@ def import_file(
     from tasks.config import validated
     from tasks.patches.shards.original_import import ImportOptions, import_original
 
-    options = validated(ImportOptions, {"mpp": mpp, "split": split.value, "downsample": downsample}, "options")
+    options = validated(ImportOptions, {"mpp": mpp, "split": split, "downsample": downsample}, "options")
     done = import_original(file, to, options)
     for shard in done.shards:
         log.info("%s: %d patches%s", shard.path, shard.rows, " (found finished)" if shard.reused else "")
@@ -183,18 +162,16 @@ def _exporter(to: Format, mask_level: int | None, image: Image | None, max_tar_b
     from tasks.patches.shards.png_folders import PngFolders
     from tasks.patches.shards.webdataset import WebDataset
 
-    given = {"mask_level": mask_level, "image": image and image.value, "max_tar_bytes": max_tar_bytes}
+    given = {"mask_level": mask_level, "image": image, "max_tar_bytes": max_tar_bytes}
     options = {name: value for name, value in given.items() if value is not None}
     kinds: dict[Format, tuple[type[Exporter], set[str]]] = {
-        Format.png: (PngFolders, set()),
-        Format.original: (OriginalLayout, {"mask_level"}),
-        Format.webdataset: (WebDataset, {"image", "max_tar_bytes"}),
+        "png": (PngFolders, set()),
+        "original": (OriginalLayout, {"mask_level"}),
+        "webdataset": (WebDataset, {"image", "max_tar_bytes"}),
     }
     kind, known = kinds[to]
     for name in options.keys() - known:
-        raise InputError(
-            f"does not belong to --to {to.value}", subject=f"--{name.replace('_', '-')}", remedy="leave it out"
-        )
+        raise InputError(f"does not belong to --to {to}", subject=f"--{name.replace('_', '-')}", remedy="leave it out")
     return kind(**options)
 
 

@@ -57,6 +57,8 @@ def sample_random(
     tried in an order that `seed` fixes. Tumour and normal patches are drawn from annotated slides, normal
     ones from negative slides; a slide of which nothing is known gives patches without a label.
 
+    With ``config.window_percent``, that part of the accepted positions is given, in the same order.
+
     With ``config.balanced``, a slide whose annotation is exhaustive gives as many normal as tumour patches: none,
     if no patch of it is tumour. A slide that can have one class only gives what is wanted of that class.
     """

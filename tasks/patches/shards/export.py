@@ -98,7 +98,7 @@ def export_shard(path: Path, folder: Path, exporter: Exporter) -> Exported:
     with open_shard(path) as shard:
         if receipt is None:
             _refuse_foreign(exporter.existing(folder, stem), folder)
-            receipt = Receipt(format=exporter.format, shard=path.name, digest=digest)
+            receipt = Receipt(format=exporter.format, shard=stem, digest=digest)
             atomic.write_text(receipt_path, receipt.model_dump_json(indent=1))
         written = exporter.write(shard, folder, stem)
     atomic.write_text(receipt_path, receipt.model_copy(update={"written": written}).model_dump_json(indent=1))

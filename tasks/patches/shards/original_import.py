@@ -76,7 +76,7 @@ def import_original(path: Path, folder: Path, options: ImportOptions) -> Import:
     Raises
     ------
     InputError
-        It is no HDF5 file, or `folder` cannot be written.
+        It is no HDF5 file.
     PermanentFault
         The disk is full.
     """
