@@ -15,6 +15,7 @@ from tasks.config import PreprocessConfig
 from tasks.errors import InputError
 from tasks.patches.attributes import ShardAttributes
 from tasks.patches.candidates import Candidates, Selection
+from tasks.patches.curve import curve_order
 from tasks.patches.cut import cut_patches
 from tasks.patches.filters import white_and_black_fraction
 from tasks.patches.scale import corners_px, scaled
@@ -57,7 +58,8 @@ def extract_patches(
     file, each decoded once a round; a round tries as many patches as are still missing. Which patches are kept, and
     in which row each of them is, does not depend on that order.
 
-    With the encoding ``tiles`` nothing is decoded, so that no patch is too white or too black.
+    With the encoding ``tiles`` nothing is decoded, so that no patch is too white or too black; the rows follow
+    `curve_order`, since rows that are read together there should share tiles.
 
     Raises
     ------
@@ -159,9 +161,10 @@ def _copy(
             subject=reader.path,
             remedy="set preprocess.encoding to raw or jpeg",
         )
-    positions = Slots(selection).next_round()
-    chosen = selection.candidates.take(positions)
-    unknown = np.full(len(positions), np.nan, np.float32)
+    chosen = selection.candidates.take(Slots(selection).next_round())
+    side_level0_px = max(1, round(attributes.patch_level0_px))
+    chosen = chosen.take(curve_order(chosen.x_level0_px, chosen.y_level0_px, side_level0_px))
+    unknown = np.full(len(chosen), np.nan, np.float32)
     write_tiles(path, attributes, tiles, index_of(chosen, unknown))
     return Extraction(Counter(chosen.label.tolist()), Counter(selection.rejected))
 

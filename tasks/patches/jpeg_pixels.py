@@ -67,22 +67,20 @@ class JpegReader:
     """A `PixelReader` for such streams."""
 
     def __init__(self, path: Path, file: h5py.File, attributes: ShardAttributes) -> None:
-        self._path, self._side_px = path, attributes.patch_px
+        self._path = path
         data = plain_dataset(path, file, DATA, np.dtype("uint8"))
         self.rows = int(plain_dataset(path, file, OFFSET, _INT64).shape[0])
         self._offset, self._size = (plain_column(path, file, name, _INT64, self.rows) for name in (OFFSET, SIZE))
         refuse_places_outside(path, self._offset, self._size, int(data.size))
         self._bytes = PlainBytes(path, place_of(path, data, int(data.size)))
 
-    def read(self, rows: Ints) -> Rgb:
+    def read(self, rows: Ints, pixels: Rgb) -> None:
         """See `PixelReader.read`."""
-        pixels = np.empty((len(rows), self._side_px, self._side_px, 3), np.uint8)
         for place, row in enumerate(rows.tolist()):
             stream = self._bytes.bytes(int(self._size[row]), int(self._offset[row]))
             decoded = simplejpeg.decode_jpeg(stream, "RGB", buffer=pixels[place])
             if decoded.shape != pixels.shape[1:]:
                 raise damaged(self._path, f"has a patch of {decoded.shape[1]} x {decoded.shape[0]} px in row {row}")
-        return pixels
 
     def close(self) -> None:
         """See `PixelReader.close`."""

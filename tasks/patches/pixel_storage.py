@@ -39,8 +39,8 @@ class PixelReader(Protocol):
     def rows(self) -> int:
         """Number of patches."""
 
-    def read(self, rows: Ints) -> Rgb:
-        """Read patches in the order of `rows`, each of them in range: uint8 (n, H, W, 3), RGB."""
+    def read(self, rows: Ints, pixels: Rgb) -> None:
+        """Read patches in the order of `rows`, each of them in range, into `pixels`: uint8 (n, H, W, 3), RGB."""
 
     def close(self) -> None:
         """Close what is open."""

@@ -55,18 +55,15 @@ class RawReader:
         if dataset.ndim != 4 or dataset.shape[1:] != (side, side, 3):
             raise damaged(path, f"has patches of shape {dataset.shape} for a patch of {side} px")
         self.rows = int(dataset.shape[0])
-        self._shape = (side, side, 3)
-        self._patch_bytes = math.prod(self._shape)
+        self._patch_bytes = side * side * 3
         self._bytes = PlainBytes(path, place_of(path, dataset, self.rows * self._patch_bytes))
 
-    def read(self, rows: Ints) -> Rgb:
+    def read(self, rows: Ints, pixels: Rgb) -> None:
         """See `PixelReader.read`."""
-        pixels = np.empty((len(rows), *self._shape), np.uint8)
         memory = memoryview(pixels.reshape(-1).data)
         for start, stop in runs(rows):
             place = memory[start * self._patch_bytes : stop * self._patch_bytes]
             self._bytes.into(place, int(rows[start]) * self._patch_bytes)
-        return pixels
 
     def close(self) -> None:
         """See `PixelReader.close`."""

@@ -67,14 +67,12 @@ class TileReader:
             x_level0_px, y_level0_px, attributes.level_downsample, self._side_px, self._tiles.grid
         )
 
-    def read(self, rows: Ints) -> Rgb:
+    def read(self, rows: Ints, pixels: Rgb) -> None:
         """See `PixelReader.read`."""
-        pixels = np.empty((len(rows), self._patch_px, self._patch_px, 3), np.uint8)
         for place, cut in cut_patches(self._tiles, self._x_px[rows], self._y_px[rows], self._side_px):
             if cut is None:
                 raise damaged(self._path, f"has a tile that cannot be decoded, of row {rows[place]}")
             pixels[place] = scaled(cut, self._patch_px)
-        return pixels
 
     def close(self) -> None:
         """See `PixelReader.close`."""

@@ -33,10 +33,10 @@ class WatchedShard(Shard):
         self.batches: list[int] = []
         self.readers: set[int] = set()
 
-    def read(self, rows: NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
+    def read(self, rows: NDArray[np.integer[Any]], pixels: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
         self.batches.append(len(rows))
         self.readers.add(threading.get_ident())
-        return super().read(rows)
+        return super().read(rows, pixels)
 
 
 def test_probabilities_are_the_sigmoid_of_the_logit_in_the_order_of_the_shard(
