@@ -72,7 +72,44 @@ class PreprocessConfig(Settings):
     white_level: int = Field(200, ge=1, le=255, description="gray above this counts as white")
     max_white_fraction: float = Field(0.7, ge=0, le=1)
     max_black_fraction: float = Field(0.05, ge=0, le=1)
+    balanced: bool = Field(
+        False,
+        description="random patches: as many normal as tumour ones from each slide whose annotation is exhaustive; "
+        "slides that can have one class only (negative, partly annotated) give what is wanted of that class",
+    )
+    window_percent: tuple[float, float] = Field(
+        (0.0, 100.0),
+        description="[from, to) percent of the slide's candidates, random and dense: ten windows of 10 are disjoint "
+        "and together the whole; the numbers of patches hold for each window",
+    )
+    grid_jitter: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="dense sampling: each position moves right and down at random by up to this share of the stride; "
+        "heatmaps need 0",
+    )
+    white_fraction_step: float = Field(
+        0.0, ge=0, le=1, description="random patches: max_white_fraction rises by this (paper: 0.05); 0: never"
+    )
+    white_fraction_most: float = Field(0.7, ge=0, le=1, description="… up to this")
+    white_fraction_patience: int = Field(
+        1000, ge=1, description="… each time so many patches of a class were too white; at the most, the search ends"
+    )
     tissue: TissueConfig = TissueConfig()
+
+    @model_validator(mode="after")
+    def _window_within_the_whole(self) -> PreprocessConfig:
+        first, last = self.window_percent
+        if not 0 <= first < last <= 100:
+            raise ValueError("window_percent must be [from, to) with 0 <= from < to <= 100")
+        return self
+
+    @model_validator(mode="after")
+    def _white_fraction_rises(self) -> PreprocessConfig:
+        if self.white_fraction_step and self.white_fraction_most < self.max_white_fraction:
+            raise ValueError("white_fraction_most must not be below max_white_fraction, from which it is reached")
+        return self
 
 
 class TransferConfig(Settings):

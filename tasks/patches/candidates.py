@@ -80,8 +80,11 @@ class Selection:
         How many patches of each label are to be kept; a label that is missing has no limit.
     rejected
         How many positions were left out, by reason.
+    balanced
+        As many normal as tumour patches are to be kept (`tasks.patches.acceptance.balance`).
     """
 
     candidates: Candidates
     wanted: dict[int, int]
     rejected: Counter[str]
+    balanced: bool = False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -56,6 +56,11 @@ def sample_random(
     Each pixel of the tissue mask is one possible centre of a patch, moved inside the pixel at random; they are
     tried in an order that `seed` fixes. Tumour and normal patches are drawn from annotated slides, normal
     ones from negative slides; a slide of which nothing is known gives patches without a label.
+
+    With ``config.window_percent``, that part of the accepted positions is given, in the same order.
+
+    With ``config.balanced``, a slide whose annotation is exhaustive gives as many normal as tumour patches: none,
+    if no patch of it is tumour. A slide that can have one class only gives what is wanted of that class.
     """
     random = np.random.default_rng(seed)
     rows, columns = np.nonzero(masks.tissue)
@@ -71,7 +76,8 @@ def sample_random(
     )
     unlabelled = (selection.candidates.label == UNKNOWN) & (wanted[UNKNOWN] == 0)
     rejected = selection.rejected + Counter({"tumour border or not annotated": int(unlabelled.sum())})
-    return Selection(selection.candidates.take(~unlabelled), wanted, +rejected)
+    drawn = _window(_without_repeats(Selection(selection.candidates.take(~unlabelled), wanted, +rejected)), config)
+    return _balanced(drawn) if config.balanced and truth == "tumour" and exhaustive else drawn
 
 
 def sample_grid(
@@ -82,25 +88,73 @@ def sample_grid(
     stride_level0_px: float,
     truth: Literal["tumour", "negative", "unknown"],
     exhaustive: bool,
+    seed: int = 0,
 ) -> Selection:
-    """Cover the tissue densely: a sliding window with a fixed stride, row by row."""
+    """Cover the tissue densely: a sliding window with a fixed stride, row by row.
+
+    With ``config.grid_jitter``, each position is moved right and down at random, as `seed` fixes: never as far as
+    the next position of the grid, and never out of the slide.
+    """
     x = _steps(masks.width_level0_px, patch_level0_px, stride_level0_px)
     y = _steps(masks.height_level0_px, patch_level0_px, stride_level0_px)
-    return _select(
+    x_moved, y_moved = np.tile(x, len(y)), np.repeat(y, len(x))
+    if config.grid_jitter:
+        share = np.random.default_rng(seed).random((2, len(x_moved))) * config.grid_jitter
+        width = _room(x, masks.width_level0_px, patch_level0_px, stride_level0_px)
+        height = _room(y, masks.height_level0_px, patch_level0_px, stride_level0_px)
+        x_moved = x_moved + np.floor(share[0] * np.tile(width, len(y))).astype(np.int64)
+        y_moved = y_moved + np.floor(share[1] * np.repeat(height, len(x))).astype(np.int64)
+    selection = _select(
         masks,
-        np.tile(x, len(y)),
-        np.repeat(y, len(x)),
+        x_moved,
+        y_moved,
         config,
         patch_level0_px,
         truth,
         exhaustive,
         min_tissue_fraction=config.grid_min_tissue_fraction,
     )
+    return _window(selection, config)
 
 
 def _steps(size_px: int, patch_px: float, stride_px: float) -> NDArray[np.int64]:
     count = int((size_px - patch_px) // stride_px) + 1 if size_px >= patch_px else 0
     return np.round(np.arange(count) * stride_px).astype(np.int64)
+
+
+def _room(steps: NDArray[np.int64], size_px: int, patch_px: float, stride_px: float) -> NDArray[np.int64]:
+    """Give how many pixels each step has for itself: up to the next one, and to where a patch leaves the slide."""
+    ends = np.append(steps[1:], round(len(steps) * stride_px))
+    room: NDArray[np.int64] = np.minimum(ends, int(size_px - patch_px) + 1) - steps
+    return np.maximum(room, 1)
+
+
+def _without_repeats(selection: Selection) -> Selection:
+    """Drop positions that were drawn already: where mask pixels are no whole pixels of level 0, two can be one."""
+    found = selection.candidates
+    place = found.y_level0_px * (found.x_level0_px.max(initial=0) + 1) + found.x_level0_px
+    _, first = np.unique(place, return_index=True)
+    repeats = Counter({"drawn already": len(found) - len(first)})
+    return replace(selection, candidates=found.take(np.sort(first)), rejected=+(selection.rejected + repeats))
+
+
+def _window(selection: Selection, config: PreprocessConfig) -> Selection:
+    """Keep a percentage of the candidates (the job arrays of the paper), so that windows share none and lose none."""
+    count = len(selection.candidates)
+    first, last = (int(count * percent / 100) for percent in config.window_percent)
+    others = Counter({"in another window": count - (last - first)})
+    return replace(
+        selection,
+        candidates=selection.candidates.take(np.arange(first, last)),
+        rejected=+(selection.rejected + others),
+    )
+
+
+def _balanced(selection: Selection) -> Selection:
+    """Want no more of a class than there can be of the other."""
+    label, wanted = selection.candidates.label, selection.wanted
+    most = min(min(wanted[value], int((label == value).sum())) for value in (TUMOUR, NORMAL))
+    return replace(selection, wanted=wanted | {TUMOUR: most, NORMAL: most}, balanced=True)
 
 
 def _select(

@@ -40,8 +40,8 @@ def plain_batch(rows: int, *, seed: int = 0) -> PatchBatch:
     return PatchBatch(
         random.integers(0, 256, (rows, SIDE_PX, SIDE_PX, 3), np.uint8),
         {
-            "x_level0_px": random.permutation(1000)[:rows].astype(np.int64),
-            "y_level0_px": random.permutation(1000)[:rows].astype(np.int64),
+            "x_level0_px": random.permutation(1000 - SIDE_PX)[:rows].astype(np.int64),
+            "y_level0_px": random.permutation(1000 - SIDE_PX)[:rows].astype(np.int64),
             "label": random.integers(-1, 2, rows).astype(np.int8),
             "tumour_fraction": random.random(rows, np.float32),
             "tissue_fraction": random.random(rows, np.float32),

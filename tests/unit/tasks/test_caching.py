@@ -70,7 +70,9 @@ def test_every_setting_of_preprocessing_counts() -> None:
         {"level": 1}, {"tumour_patches": 1}, {"normal_patches": 1}, {"grid_stride_px": 9}, {"grid_splits": ("train",)},
         {"min_tissue_fraction": 0.1}, {"min_tumour_fraction": 0.1}, {"grid_min_tissue_fraction": 0.1},
         {"white_level": 1}, {"max_white_fraction": 0.1}, {"max_black_fraction": 0.1}, {"patch_px": 32},
-        {"tissue": {"mask_mpp": 1.0}},
+        {"tissue": {"mask_mpp": 1.0}}, {"mpp": 0.5}, {"encoding": "jpeg"}, {"balanced": True},
+        {"window_percent": (0, 10)}, {"grid_jitter": 0.5}, {"white_fraction_step": 0.05},
+        {"white_fraction_most": 0.8}, {"white_fraction_patience": 10},
     ]  # fmt: skip
     assert {name for change in changed for name in change} == set(PreprocessConfig.model_fields)
     for change in changed:

@@ -63,6 +63,16 @@ def test_a_wrong_key_is_named_with_the_nearest_known_one(data: dict[str, Any], s
         ({"preprocess": {"min_tissue_fraction": float("nan")}}, "preprocess.min_tissue_fraction = nan"),
         ({"transfer": {"stall_s": float("inf")}}, "transfer.stall_s = inf: Input should be a finite number"),
         ({"preprocess": 5}, "preprocess = 5"),
+        ({"preprocess": {"window_percent": [20, 10]}}, "window_percent must be [from, to) with 0 <= from < to <= 100"),
+        ({"preprocess": {"window_percent": [10, 10]}}, "window_percent must be [from, to)"),
+        ({"preprocess": {"window_percent": [-1, 10]}}, "window_percent must be [from, to)"),
+        ({"preprocess": {"window_percent": [0, 100.5]}}, "window_percent must be [from, to)"),
+        ({"preprocess": {"window_percent": [0]}}, "preprocess.window_percent.1"),
+        ({"preprocess": {"grid_jitter": 1.5}}, "preprocess.grid_jitter = 1.5"),
+        (
+            {"preprocess": {"max_white_fraction": 0.8, "white_fraction_step": 0.05}},
+            "white_fraction_most must not be below max_white_fraction",
+        ),
     ],
 )
 def test_a_wrong_value_is_named_with_what_is_allowed(data: dict[str, Any], said: str) -> None:

@@ -1,0 +1,1 @@
+"""Finished shards: looking into them, checking them, exchanging them with other tools."""

@@ -1,0 +1,133 @@
+"""``camnet shards`` as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from tests.services.camnet_cli import camnet
+from tests.services.exported_shards import coloured, write_coloured
+from transfer.manifest import manifest_of, write_manifest
+
+LABELS = [1, 1, 0, 0, -1]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    shards = tmp_path / "shards"
+    shards.mkdir()
+    for node in range(2):
+        write_coloured(shards / f"{node}.patches.h5", LABELS, slide=f"patient_030_node_{node}", node=node, step_px=64)
+    return shards
+
+
+@pytest.fixture
+def bad(folder: Path) -> Path:
+    path = folder / "bad.patches.h5"
+    path.write_bytes(b"no shard")
+    return path
+
+
+def test_info_is_a_line_a_shard(folder: Path) -> None:
+    done = camnet("shards", "info", folder)
+    head, *lines = [line.split()[:9] for line in done.output.splitlines()]
+    assert " ".join(head) == "slide patient centre split encoding patches tumour normal unknown"
+    assert lines == [
+        [f"patient_030_node_{node}", "patient_030", "1", "train", "raw", "5", "2", "2", "1"] for node in range(2)
+    ]
+    assert (done.code, done.errors) == (0, "")
+
+
+def test_info_names_what_is_no_shard_and_goes_on(folder: Path, bad: Path) -> None:
+    done = camnet("shards", "info", folder, "--json")
+    told = json.loads(done.output)
+    assert [shard["rows"] for shard in told["shards"]] == [5, 5]
+    assert [failure["subject"] for failure in told["failures"]] == [str(bad)]
+    assert (done.code, done.error["error"]) == (3, "PartialResult")
+    assert camnet("shards", "info", bad).code == 4
+    assert camnet("shards", "info", folder / "none").code == 2
+
+
+def test_verify_answers_with_its_exit_code(folder: Path) -> None:
+    files = [(f"{node}.patches.h5", "patches", 5, None) for node in range(2)]
+    write_manifest(folder / "manifest.json", manifest_of(folder, files, run="r", site="site-a"))  # type: ignore[arg-type]
+    good = camnet("shards", "verify", "--manifest", folder / "manifest.json")
+    assert (good.code, good.output) == (0, "2 good (10 patches), 0 bad\n")
+    with h5py.File(folder / "0.patches.h5", "r+") as file:
+        file["patches"][0, 0, 0, 0] += 1
+    assert camnet("shards", "verify", folder).code == 0, "a shard alone cannot know"
+    found = camnet("shards", "verify", folder, "--manifest", folder / "manifest.json", "--json")
+    assert found.code == 4
+    assert [file["rows"] for file in json.loads(found.output)["good"]] == [5]
+    assert [failure["subject"] for failure in json.loads(found.output)["failures"]] == [str(folder / "0.patches.h5")]
+    assert camnet("shards", "verify").code == 2
+
+
+def test_export_in_each_format(folder: Path, bad: Path, tmp_path: Path) -> None:
+    png = camnet("shards", "export", folder, tmp_path / "png", "--to", "png")
+    assert (png.code, png.error["error"]) == (3, "PartialResult")
+    counts = {name: len(list((tmp_path / "png" / name).glob("*.png"))) for name in ("tumour", "normal", "unknown")}
+    assert counts == {"tumour": 4, "normal": 4, "unknown": 2}
+    bad.unlink()
+    again = camnet("shards", "export", folder, tmp_path / "png", "--to", "png", "--json")
+    assert (again.code, [done["reused"] for done in json.loads(again.output)["exported"]]) == (0, [True, True])
+    tars = camnet(
+        "shards", "export", folder, tmp_path / "tar", "--to", "webdataset", "--image", "jpg", "--max-tar-bytes", "20480"
+    )
+    assert tars.code == 0
+    names = []
+    for path in (tmp_path / "tar").glob("*.tar"):
+        with tarfile.open(path) as tar:
+            names += tar.getnames()
+    assert len(names) == 3 * 10
+    assert {Path(name).suffix for name in names} == {".jpg", ".cls", ".json"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("out", "--to", "png", "--max-tar-bytes", "20480"), "--max-tar-bytes"),
+        (("out", "--to", "original", "--image", "jpg"), "--image"),
+        (("shards/0.patches.h5", "--to", "png"), "shards/0.patches.h5"),
+    ],
+)
+def test_an_export_that_makes_no_sense_is_refused(folder: Path, arguments: tuple[str, ...], said: str) -> None:
+    name, *options = arguments
+    done = camnet("shards", "export", folder, folder.parent / name, *options)
+    assert done.code == 2
+    assert str(done.error["subject"]).endswith(said)
+
+
+def test_export_to_the_original_layout_and_import_of_it(folder: Path, tmp_path: Path) -> None:
+    assert camnet("shards", "export", folder, tmp_path / "old", "--to", "original", "--mask-level", "6").code == 0
+    done = camnet(
+        "shards",
+        "import",
+        tmp_path / "old" / "1.h5",
+        "--to",
+        tmp_path / "back",
+        "--mpp",
+        "0.5",
+        "--split",
+        "validation",
+    )
+    assert done.code == 0, done.errors
+    told = json.loads(camnet("shards", "info", tmp_path / "back", "--json").output)
+    (facts,) = told["shards"]
+    assert (facts["slide"], facts["split"], facts["rows"], facts["mpp"]) == ("patient_030_node_1", "validation", 4, 0.5)
+    wrong = camnet("shards", "import", tmp_path / "old" / "1.h5", "--to", tmp_path, "--mpp", "-1", "--split", "test")
+    assert (wrong.code, "mpp" in wrong.error["cause"]) == (2, True)
+
+
+def test_link_shows_shards_as_one(folder: Path) -> None:
+    done = camnet("shards", "link", folder, "--to", folder / "all.h5")
+    assert done.code == 0, done.errors
+    with h5py.File(folder / "all.h5") as file:
+        assert np.array_equal(file["patches"][5:], coloured(5))
+    refused = camnet("shards", "info", folder / "all.h5")
+    assert (refused.code, refused.error["error"]) == (4, "IntegrityError")
