@@ -20,14 +20,13 @@ from tasks.patches.cut import cut_patches
 from tasks.patches.filters import white_and_black_fraction
 from tasks.patches.pieces import pieces_of
 from tasks.patches.scale import corners_px, scaled
-from tasks.patches.slots import Slots
+from tasks.patches.search import Search
 from tasks.patches.store import Columns, ShardWriter, write_shard, write_tiles
 from tasks.slides.openslide_tiles import OpenSlideTiles
 from tasks.slides.reader import SlideReader
 from tasks.slides.tiff_tiles import TiffTiles, find_jpeg_tiles
 from tasks.slides.tile_grid import TileSource
 
-UNREADABLE, TOO_WHITE, TOO_BLACK = "unreadable", "too white", "too black"
 MAX_UNREADABLE_SHARE = 0.05
 
 
@@ -54,10 +53,10 @@ def extract_patches(
 ) -> Extraction:
     """Write the shard `path` with the selected patches.
 
-    Kept are, of each label, the first patches of the selection that can be decoded and are neither too white nor too
-    black, up to the wanted number; the others are counted by reason. The slide's tiles are visited in the order of the
-    file, each decoded once a round; a round tries as many patches as are still missing. Which patches are kept, and
-    in which row each of them is, does not depend on that order.
+    Which patches are kept is told in `tasks.patches.acceptance`: of each label the first ones of the selection that can
+    be decoded and are neither too white nor too black. The others are counted by reason. The slide's tiles are visited
+    in the order of the file, each decoded once a round; a round tries as many patches as are still missing. Which
+    patches are kept, and in which row each of them is, does not depend on that order.
 
     With the encoding ``tiles`` nothing is decoded, so that no patch is too white or too black, and only tiles that are
     not there at all are noticed; a damaged one shows when it is read. The rows follow
@@ -71,7 +70,7 @@ def extract_patches(
     """
     with _tiles(reader, attributes.level) as tiles:
         if attributes.encoding == "tiles":
-            return _copy(reader, tiles, selection, attributes, path)
+            return _copy(reader, tiles, selection, attributes, config, path)
         example = tiles.example() if isinstance(tiles, TiffTiles) else None
         with write_shard(path, attributes, example) as writer:
             return _Cutting(reader, tiles, selection, attributes, config, writer).run()
@@ -91,45 +90,37 @@ class _Cutting:
     ) -> None:
         self._reader, self._tiles, self._writer = reader, tiles, writer
         self._candidates, self._attributes, self._config = selection.candidates, attributes, config
-        self._slots = Slots(selection)
-        self._white = np.full(len(selection.candidates), np.nan, np.float32)
-        self._rejected = Counter(selection.rejected)
-        self._tried = 0
+        self._search = Search(selection, config)
+        self._tried = self._unreadable = 0
 
     def run(self) -> Extraction:
-        planned = self._slots.open
-        while len(positions := self._slots.next_round()):
-            self._cut(positions, planned)
-        positions, slots = self._slots.taken()
-        self._writer.keep(slots, index_of(self._candidates.take(positions), self._white[positions]))
-        return Extraction(Counter(self._candidates.label[positions].tolist()), self._rejected)
+        for positions in self._search.rounds():
+            self._cut(positions)
+        positions, slots, rejected = self._search.result()
+        white = self._search.white_fraction[positions].astype(np.float32)
+        self._writer.keep(slots, index_of(self._candidates.take(positions), white))
+        return Extraction(Counter(self._candidates.label[positions].tolist()), rejected)
 
-    def _cut(self, positions: NDArray[np.int64], planned: int) -> None:
+    def _cut(self, positions: NDArray[np.int64]) -> None:
         """Try the candidates at `positions`."""
         tried, side_px = self._candidates.take(positions), self._attributes.side_level_px
         x_px, y_px = corners_px(
             tried.x_level0_px, tried.y_level0_px, self._attributes.level_downsample, side_px, self._tiles.grid
         )
+        search = self._search
         for place, cut in cut_patches(self._tiles, x_px, y_px, side_px):
             position = int(positions[place])
             self._tried += 1
             if cut is None:
-                self._leave_out(position, UNREADABLE)
-                _refuse_broken_slide(self._reader, self._rejected[UNREADABLE], tried=self._tried, planned=planned)
+                self._unreadable += 1
+                _refuse_broken_slide(self._reader, self._unreadable, tried=self._tried, planned=search.planned)
                 continue
             pixels = scaled(cut, self._attributes.patch_px)
-            white, black = white_and_black_fraction(pixels, self._config.white_level)
-            if white > self._config.max_white_fraction:
-                self._leave_out(position, TOO_WHITE)
-            elif black > self._config.max_black_fraction:
-                self._leave_out(position, TOO_BLACK)
-            else:
-                self._white[position] = white
-                self._writer.put(self._slots.slot_of(position), pixels)
-
-    def _leave_out(self, position: int, reason: str) -> None:
-        self._rejected[reason] += 1
-        self._slots.give_back(position)
+            search.white_fraction[position], search.black_fraction[position] = white_and_black_fraction(
+                pixels, self._config.white_level
+            )
+            if search.worth_writing(position):
+                self._writer.put(search.slot_of(position), pixels)
 
 
 def _refuse_broken_slide(reader: SlideReader, unreadable: int, *, tried: int, planned: int) -> None:
@@ -155,7 +146,12 @@ def index_of(candidates: Candidates, white_fraction: NDArray[np.float32]) -> Col
 
 
 def _copy(
-    reader: SlideReader, tiles: TileSource, selection: Selection, attributes: ShardAttributes, path: Path
+    reader: SlideReader,
+    tiles: TileSource,
+    selection: Selection,
+    attributes: ShardAttributes,
+    config: PreprocessConfig,
+    path: Path,
 ) -> Extraction:
     if not isinstance(tiles, TiffTiles):
         raise InputError(
@@ -163,17 +159,18 @@ def _copy(
             subject=reader.path,
             remedy="set preprocess.encoding to raw or jpeg",
         )
-    chosen = selection.candidates.take(Slots(selection).next_round())
-    rejected = Counter(selection.rejected)
-    readable = _readable(tiles, chosen, attributes)
-    if not readable.all():
-        rejected[UNREADABLE] = int(np.count_nonzero(~readable))
-        _refuse_broken_slide(reader, rejected[UNREADABLE], tried=len(chosen), planned=len(chosen))
-        chosen = chosen.take(readable)
+    search = Search(selection, config)
+    tried = unreadable = 0
+    for positions in search.rounds():
+        readable = _readable(tiles, selection.candidates.take(positions), attributes)
+        tried, unreadable = tried + len(positions), unreadable + int(np.count_nonzero(~readable))
+        _refuse_broken_slide(reader, unreadable, tried=tried, planned=search.planned)
+        search.white_fraction[positions[readable]] = search.black_fraction[positions[readable]] = 0.0
+    positions, _, rejected = search.result()
+    chosen = selection.candidates.take(positions)
     side_level0_px = max(1, round(attributes.patch_level0_px))
     chosen = chosen.take(curve_order(chosen.x_level0_px, chosen.y_level0_px, side_level0_px))
-    unknown = np.full(len(chosen), np.nan, np.float32)
-    write_tiles(path, attributes, tiles, index_of(chosen, unknown))
+    write_tiles(path, attributes, tiles, index_of(chosen, np.full(len(chosen), np.nan, np.float32)))
     return Extraction(Counter(chosen.label.tolist()), rejected)
 
 

@@ -178,6 +178,7 @@ def _grid_selection(job: SlideJob, masks: SlideMasks, scale: Scale) -> Selection
         stride_level0_px=scale.stride_level0_px(job.config.grid_stride_px),
         truth=job.record.truth,
         exhaustive=job.record.exhaustive,
+        seed=job.slide_seed,
     )
 
 
