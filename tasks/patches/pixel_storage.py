@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Iterator
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Protocol
 
@@ -12,6 +13,8 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+MOST_PIECES = 512
+"""Of one call to the operating system, which takes 1,024 at most."""
 Ints = NDArray[np.int64]
 Rgb = NDArray[np.uint8]
 
@@ -53,15 +56,25 @@ class PlainBytes:
         self._descriptor = os.open(path, os.O_RDONLY)
         self._offset_bytes = offset_bytes
 
-    def into(self, memory: memoryview, offset_bytes: int) -> None:
-        """Fill `memory` with the bytes from `offset_bytes` on; `OSError` when the file ends before."""
+    def into(self, pieces: list[memoryview], offset_bytes: int) -> None:
+        """Fill `pieces`, one after the other, with the bytes from `offset_bytes` on.
+
+        Raises
+        ------
+        OSError
+            The file ends before.
+        """
         offset_bytes += self._offset_bytes
-        while memory:
-            count = os.preadv(self._descriptor, [memory], offset_bytes)
+        left = deque(pieces)
+        while left:
+            count = os.preadv(self._descriptor, list(islice(left, MOST_PIECES)), offset_bytes)
             if not count:
                 raise OSError("the file ends early")
             offset_bytes += count
-            memory = memory[count:]
+            while left and count >= len(left[0]):
+                count -= len(left.popleft())
+            if count:
+                left[0] = left[0][count:]
 
     def bytes(self, size_bytes: int, offset_bytes: int) -> bytes:
         """Read `size_bytes` bytes."""

@@ -52,6 +52,29 @@ def test_patches_come_back_in_any_order_and_number(sizes: list[int], data: st.Da
             assert column.tolist() == [value for batch in batches for value in batch.index[name].tolist()]
 
 
+@given(st.data())
+def test_whatever_the_operating_system_gives_at_once_every_row_is_whole(data: st.DataObject) -> None:
+    rows = data.draw(st.lists(st.integers(0, ROWS - 1), max_size=60))
+    plain_read = os.preadv
+
+    def a_part(descriptor: int, pieces: list[memoryview], offset_bytes: int) -> int:
+        most = data.draw(st.integers(1, sum(map(len, pieces))))
+        kept = []
+        for piece in pieces:
+            kept.append(piece[:most])
+            most -= len(kept[-1])
+        return plain_read(descriptor, kept, offset_bytes)
+
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        pytest.MonkeyPatch.context() as patched,
+        open_shard(write(Path(folder, "a.h5"), plain_batch(ROWS))) as shard,
+    ):
+        patched.setattr(os, "preadv", a_part)
+        patched.setattr("tasks.patches.pixel_storage.MOST_PIECES", data.draw(st.integers(1, 70)))
+        assert np.array_equal(shard.read(np.array(rows, np.int64)), plain_batch(ROWS).pixels[rows])
+
+
 @pytest.mark.parametrize("rows", [[-1], [ROWS], [0, ROWS + 5]])
 def test_rows_that_are_not_there_are_refused(shard: Path, rows: list[int]) -> None:
     with open_shard(shard) as opened, pytest.raises(IndexError, match=f"of {ROWS}"):
