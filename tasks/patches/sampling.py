@@ -15,6 +15,9 @@ from tasks.slides.tissue import box_fraction
 
 # A share of an area that comes out of sums of floating point numbers; a single mask pixel is far more.
 _NOTHING = 1e-5
+# A large slide has millions of mask pixels with tissue; memory for so many positions would serve nobody.
+_MOST_POSITIONS = 1 << 19
+_POSITIONS_A_PATCH = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +57,9 @@ def sample_random(
     """Draw positions at random, without replacement, until every position of the mask was tried once.
 
     Each pixel of the tissue mask is one possible centre of a patch, moved inside the pixel at random; they are
-    tried in an order that `seed` fixes. Tumour and normal patches are drawn from annotated slides, normal
-    ones from negative slides; a slide of which nothing is known gives patches without a label.
+    tried in an order that `seed` fixes, at most half a million of them (or fifty for each wanted patch). Tumour and
+    normal patches are drawn from annotated slides, normal ones from negative slides; a slide of which nothing is known
+    gives patches without a label.
 
     With ``config.window_percent``, that part of the accepted positions is given, in the same order.
 
@@ -63,11 +67,12 @@ def sample_random(
     if no patch of it is tumour. A slide that can have one class only gives what is wanted of that class.
     """
     random = np.random.default_rng(seed)
-    rows, columns = np.nonzero(masks.tissue)
-    order = random.permutation(len(rows))
+    pixels = np.flatnonzero(masks.tissue)
+    most = max(_MOST_POSITIONS, _POSITIONS_A_PATCH * (config.tumour_patches + config.normal_patches))
+    rows, columns = np.divmod(random.permutation(pixels)[:most], masks.tissue.shape[1])
     inside = random.random((2, len(rows)))
-    x = np.floor((columns[order] + inside[0]) * masks.downsample_x - patch_level0_px / 2).astype(np.int64)
-    y = np.floor((rows[order] + inside[1]) * masks.downsample_y - patch_level0_px / 2).astype(np.int64)
+    x = np.floor((columns + inside[0]) * masks.downsample_x - patch_level0_px / 2).astype(np.int64)
+    y = np.floor((rows + inside[1]) * masks.downsample_y - patch_level0_px / 2).astype(np.int64)
     wanted = {TUMOUR: config.tumour_patches, NORMAL: config.normal_patches, UNKNOWN: 0}
     if truth == "unknown":
         wanted[UNKNOWN] = config.normal_patches

@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 _MPP_RANGE = (0.05, 20.0)
 _MOST_MPP_RATIO = 1.05
 _LEVEL_TOLERANCE = 1.02
-_READ_BUDGET_PX = 1 << 24
+_READ_BUDGET_PX = 1 << 21
 
 
 @dataclass(frozen=True)
@@ -264,9 +264,13 @@ def _resolution_problem(stated: list[str | None]) -> str | None:
 
 
 def _on_white(rgba: npt.NDArray[np.uint8]) -> Rgb:
-    alpha = rgba[..., 3:]
-    if alpha.size and alpha.min() == 255:
-        return np.ascontiguousarray(rgba[..., :3])
-    opacity = alpha.astype(np.uint16)
-    mixed = rgba[..., :3].astype(np.uint16) * opacity + 255 * (255 - opacity)
-    return ((mixed + 127) // 255).astype(np.uint8)
+    rgb = np.ascontiguousarray(rgba[..., :3])
+    alpha = rgba[..., 3]
+    if not alpha.size or alpha.min() == 255:
+        return rgb
+    # Nearly all pixels are scanned or not; the few in between are mixed, so that no wide numbers are needed for all.
+    rgb[alpha == 0] = 255
+    between = (alpha > 0) & (alpha < 255)
+    opacity = alpha[between, None].astype(np.uint16)
+    rgb[between] = (rgb[between] * opacity + 255 * (255 - opacity) + 127) // 255
+    return rgb

@@ -18,9 +18,11 @@ _INK_CHROMA = 24
 _TISSUE_CHROMA = 25
 _LEAST_CONTRAST = 15.0
 _OPENING_PX = 5
+_BOXES_AT_ONCE = 1 << 16
 
 Array = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float64]
+Counts = npt.NDArray[np.int32]
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,16 +104,19 @@ def box_fraction(
     numpy.ndarray
         float64, the broadcast shape of the boxes, 0 to 1.
     """
-    integral: Floats = cv2.integral(mask.astype(np.uint8), sdepth=cv2.CV_64F).astype(np.float64)
-    left, top = np.asarray(x, np.float64), np.asarray(y, np.float64)
-    right, bottom = left + width, top + height
-    covered = _at(integral, right, bottom) - _at(integral, left, bottom)
-    covered = covered + _at(integral, left, top) - _at(integral, right, top)
-    fraction: Floats = np.clip(covered / (np.asarray(width) * np.asarray(height)), 0.0, 1.0)
-    return fraction
+    integral: Counts = cv2.integral(mask.astype(np.uint8, copy=False), sdepth=cv2.CV_32S).astype(np.int32, copy=False)
+    boxes = [np.ravel(side) for side in np.broadcast_arrays(x, y, width, height)]
+    fraction = np.empty(len(boxes[0]))
+    for start in range(0, len(fraction), _BOXES_AT_ONCE):
+        left, top, wide, high = (side[start : start + _BOXES_AT_ONCE].astype(np.float64) for side in boxes)
+        right, bottom = left + wide, top + high
+        covered: Floats = _at(integral, right, bottom) - _at(integral, left, bottom)
+        covered += _at(integral, left, top) - _at(integral, right, top)
+        fraction[start : start + _BOXES_AT_ONCE] = np.clip(covered / (wide * high), 0.0, 1.0)
+    return fraction.reshape(np.broadcast_shapes(*map(np.shape, (x, y, width, height))))
 
 
-def _at(integral: Floats, x: Floats, y: Floats) -> Floats:
+def _at(integral: Counts, x: Floats, y: Floats) -> Floats:
     rows, columns = integral.shape
     x, y = np.clip(x, 0, columns - 1), np.clip(y, 0, rows - 1)
     column, row = np.floor(x).astype(np.int64), np.floor(y).astype(np.int64)
