@@ -44,7 +44,11 @@ class CohortConfig(Settings):
 class TissueConfig(Settings):
     """Tissue mask: Otsu on a low level (paper section 3.5)."""
 
-    mask_mpp: float = Field(8.0, gt=0, description="µm per pixel of the masks, at most; the nearest level is used")
+    mask_mpp: float = Field(
+        8.0,
+        gt=0,
+        description="µm per pixel of the masks, at most; coarser where they would have more than 4 million pixels",
+    )
     min_region_um: float = Field(60.0, ge=0, description="tissue regions narrower than this are dropped")
     fallback_gray: int = Field(196, ge=1, le=255, description="threshold when Otsu finds none (above 229)")
 

@@ -22,10 +22,12 @@ from tasks.patches.scale import Scale, scale_of
 from tasks.patches.slide_job import SlideJob
 from tasks.slides.annotations import Annotations, read_annotations, tumour_mask
 from tasks.slides.geojson import to_geojson
-from tasks.slides.reader import Overview, SlideReader, open_slide
+from tasks.slides.reader import SlideReader, open_slide
 from tasks.slides.tissue import tissue_mask
 
 NO_TISSUE = "no tissue found"
+# The masks of a slide of 65,000 px a side, at 8 µm; those of larger slides are coarser, and need no more memory.
+_MOST_MASK_PX = 1 << 22
 # Corners far outside the slide are moved to this distance: OpenCV draws in 32 bits.
 _FAR_PX = 1 << 20
 
@@ -84,9 +86,8 @@ def _content(job: SlideJob) -> tuple[str, str]:
 def _make(job: SlideJob, digest: str, key: str) -> SlideOutcome:
     with open_slide(job.record.path, job.mpp) as reader:
         scale = scale_of(reader, job.config)
-        overview = reader.read_overview(job.config.tissue.mask_mpp)
         annotations = _annotations(job, reader)
-        masks = _masks(reader, overview, annotations, job)
+        masks = _masks(reader, annotations, job)
         if not masks.tissue.any():
             return _outcome(job, "excluded", key=key, reason=NO_TISSUE)
         return _cut(job, digest, key, reader, scale, masks, annotations)
@@ -137,7 +138,8 @@ def _annotations(job: SlideJob, reader: SlideReader) -> Annotations | None:
     return read_annotations(job.record.annotation).within(*reader.dimensions_px)
 
 
-def _masks(reader: SlideReader, overview: Overview, annotations: Annotations | None, job: SlideJob) -> SlideMasks:
+def _masks(reader: SlideReader, annotations: Annotations | None, job: SlideJob) -> SlideMasks:
+    overview = reader.read_overview(job.config.tissue.mask_mpp, most_px=_MOST_MASK_PX)
     shape = overview.rgb.shape[:2]
     tissue = tissue_mask(overview.rgb, job.config.tissue, overview.um_per_px).mask
     annotations = annotations or Annotations(())
