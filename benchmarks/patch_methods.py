@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -22,7 +23,10 @@ from tasks.patches.candidates import Candidates, Selection
 from tasks.patches.extract import extract_patches
 from tasks.patches.filters import white_and_black_fraction
 from tasks.patches.pieces import pieces_of
+from tasks.patches.preprocess import preprocess_slide
+from tasks.patches.slide_job import SlideJob
 from tasks.patches.store import open_shard, write_shard
+from tasks.slides.cohort import SlideRecord
 from tasks.slides.reader import open_slide
 from tasks.slides.tiff_tiles import TiffTiles, find_jpeg_tiles
 from tasks.slides.tissue import box_fraction, tissue_mask
@@ -57,6 +61,8 @@ class Work:
 
 def measure(method: str, slide: Path, folder: Path) -> dict[str, float]:
     """Run one method; give patches, seconds, bytes and memory."""
+    if method == "job":
+        return measure_job(slide, folder / "job")
     work = Work(slide, positions(slide, random=method.startswith("random")), folder / f"{method}.h5")
     if method.startswith("read-"):
         return measure_reading(method.removeprefix("read-"), folder)
@@ -212,6 +218,24 @@ def pyvips_fetch(slide: Path, candidates: Candidates) -> Iterator[tuple[int, Rgb
     for place, x, y in corners(candidates):
         fetched = region.fetch(x, y, SIDE_PX, SIDE_PX)
         yield place, np.frombuffer(fetched, np.uint8).reshape(SIDE_PX, SIDE_PX, 3)
+
+
+def measure_job(slide: Path, root: Path) -> dict[str, float]:
+    """Run all that Layer 1 does with one slide of a test split."""
+    shutil.rmtree(root, ignore_errors=True)
+    record = SlideRecord(name=slide.stem, path=slide, patient="p", truth="negative", exhaustive=True)
+    config = PreprocessConfig(patch_px=SIDE_PX, grid_stride_px=SIDE_PX, grid_min_tissue_fraction=0.5)
+    job = SlideJob(record=record, split="test", config=config, seed=0, mpp=None, root=root, folder=root / "patches")
+    outcomes = []
+
+    def run() -> int:
+        outcomes.append(preprocess_slide(job))
+        return outcomes[0].grid_patches + outcomes[0].normal_patches
+
+    measured = clocked(run)
+    size_bytes = sum(file.artifact.bytes for file in outcomes[0].files)
+    shutil.rmtree(root)
+    return {**measured, "bytes_a_patch": size_bytes / measured["patches"]}
 
 
 def measure_reading(encoding: str, folder: Path) -> dict[str, float]:

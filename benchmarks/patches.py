@@ -44,6 +44,7 @@ METHODS = {
     "pyvips": "pyvips Region.fetch, a patch at a time",
     "random": "CamNet, raw, 5,000 random patches",
     "random-openslide": "OpenSlide, 5,000 random patches",
+    "job": "CamNet, a slide's whole job: digest, masks, dense raw, pictures",
     "read-raw": "read back raw, random batches of 64",
     "read-jpeg": "read back jpeg, random batches of 64",
     "read-tiles": "read back tiles, random stretches of 64",
@@ -147,7 +148,7 @@ def print_table(found: dict[str, list[dict[str, float]]]) -> None:
 
 def ratio(found: dict[str, list[dict[str, float]]], name: str, other: str) -> str:
     """Rate of a method over that of another one; only where both cut the same patches."""
-    if name.startswith(("read", "random")) or other not in found:
+    if name.startswith(("read", "random", "job")) or other not in found:
         return ""
     pairs = zip(found[name], found[other], strict=True)
     ratios = [(a["patches"] / a["cpu_s"]) / (b["patches"] / b["cpu_s"]) for a, b in pairs]
