@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import tomllib
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
@@ -15,6 +15,8 @@ from tasks.errors import InputError
 
 M = TypeVar("M", bound="Record")
 Split = Literal["train", "validation", "test"]
+# µm per pixel that the highest level of a slide may have, both excluded.
+MPP_RANGE = (0.05, 20.0)
 
 
 class Settings(Record):
@@ -26,10 +28,25 @@ class Settings(Record):
 class CohortConfig(Settings):
     """Which slides, and how they are divided. Splits are by patient, never by slide or patch."""
 
-    slides: Path = Field(description="Folder with the slides (searched recursively) or one slide")
-    annotations: Path | None = Field(None, description="Folder with the XML annotations; default: beside the slides")
+    slides: Path = Field(
+        description="Folder with the slides (searched recursively), one slide, or a CSV with a slide a line: path, "
+        "patient, node, centre, split, label, annotation, mpp"
+    )
+    annotations: Path | None = Field(
+        None, description="Folder with annotations (ASAP XML, GeoJSON, mask TIFF); default: beside the slides"
+    )
     stages: Path | None = Field(None, description="CAMELYON17 stage table (CSV); default: found below the slides")
-    mpp: float | None = Field(None, gt=0.05, lt=20, description="µm per pixel for slides that do not state it")
+    patients: tuple[str, ...] = Field((), description="only these patients; default: all")
+    centres: tuple[int, ...] = Field((), description="only slides of these centres; default: all")
+    tumour_values: tuple[Annotated[int, Field(ge=1, le=255)], ...] | None = Field(
+        None,
+        min_length=1,
+        description="values of mask TIFFs that are tumour, besides 255: [2] for the masks published with CAMELYON "
+        "(1 is tissue), [1] for those that ASAP makes (2 is normal); needed for masks with other values than 0 and 255",
+    )
+    mpp: float | None = Field(
+        None, gt=MPP_RANGE[0], lt=MPP_RANGE[1], description="µm per pixel for slides that do not state it"
+    )
     validation_fraction: float = Field(0.2, ge=0, lt=1, description="share of the patients")
     test_fraction: float = Field(0.25, ge=0, lt=1, description="share of the patients")
 

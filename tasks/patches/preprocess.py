@@ -19,10 +19,12 @@ from tasks.patches.outcome import SlideFile, SlideOutcome
 from tasks.patches.pictures import draw_sampling, draw_thumbnail
 from tasks.patches.sampling import SlideMasks, sample_grid, sample_random
 from tasks.patches.slide_job import SlideJob
-from tasks.slides.annotations import Annotations, read_annotations, tumour_mask
+from tasks.slides.annotation_files import read_annotations
+from tasks.slides.annotations import Annotations, tumour_mask
 from tasks.slides.geojson import to_geojson
 from tasks.slides.reader import Overview, SlideReader, open_slide
 from tasks.slides.tissue import tissue_mask
+from tasks.slides.truth import as_outlined
 
 NO_TISSUE = "no tissue found"
 # Corners far outside the slide are moved to this distance: OpenCV draws in 32 bits.
@@ -85,6 +87,7 @@ def _make(job: SlideJob, digest: str, key: str) -> SlideOutcome:
         _refuse_missing_level(reader, job)
         overview = reader.read_overview(job.config.tissue.mask_mpp)
         annotations = _annotations(job, reader)
+        job = job.model_copy(update={"record": as_outlined(job.record, annotations)})
         masks = _masks(reader, overview, annotations, job)
         if not masks.tissue.any():
             return _outcome(job, "excluded", key=key, reason=NO_TISSUE)
@@ -131,7 +134,8 @@ def _cut(
 def _annotations(job: SlideJob, reader: SlideReader) -> Annotations | None:
     if job.record.annotation is None:
         return None
-    return read_annotations(job.record.annotation).within(*reader.dimensions_px)
+    read = read_annotations(job.record.annotation, job.record.tumour_values)
+    return read.within(*reader.dimensions_px)
 
 
 def _masks(reader: SlideReader, overview: Overview, annotations: Annotations | None, job: SlideJob) -> SlideMasks:
