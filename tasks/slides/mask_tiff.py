@@ -66,6 +66,7 @@ def read_mask_tiff(path: Path, tumour_values: Collection[int] | None = None) -> 
         _refuse_no_mask(pages[0], path)
         size_px = (int(pages[0].imagewidth), int(pages[0].imagelength))
         level = _level(pages, path)
+        _refuse_missing_data(level.page, path)
         values = _read(level)
     tumour = _tumour(values, tumour_values, path)
     polygons = []
@@ -122,7 +123,8 @@ def _level(pages: Sequence[tifffile.TiffPage], path: Path) -> _Level:
     """Choose the finest level within the bound, or every so many pixels of the coarsest."""
     pages = sorted(pages, key=_pixels, reverse=True)
     page = next((page for page in pages if _pixels(page) <= _MOST_PX), pages[-1])
-    piece_px = page.tilewidth * page.tilelength if page.is_tiled else page.imagewidth * (page.rowsperstrip or 1)
+    strip_px = page.imagewidth * min(page.rowsperstrip or page.imagelength, page.imagelength)
+    piece_px = page.tilewidth * page.tilelength if page.is_tiled else strip_px
     if piece_px > _MOST_PIECE_PX or _pixels(page) > _MOST_READ_PX:
         raise InputError(
             f"claims {page.imagewidth} x {page.imagelength} pixels in pieces of {piece_px}, too much to be read",
@@ -132,6 +134,16 @@ def _level(pages: Sequence[tifffile.TiffPage], path: Path) -> _Level:
     full = pages[0]
     downsample = (full.imagewidth / page.imagewidth + full.imagelength / page.imagelength) / 2
     return _Level(page, math.ceil(math.sqrt(_pixels(page) / _MOST_PX)), downsample)
+
+
+def _refuse_missing_data(page: tifffile.TiffPage, path: Path) -> None:
+    """Refuse what tifffile would take for pieces left out: an index cut off, data beyond the end of the file."""
+    offsets, counts = np.array(page.dataoffsets, np.float64), np.array(page.databytecounts, np.float64)
+    whole = len(offsets) == len(counts) == math.prod(page.chunked)
+    if not whole or ((offsets == 0) != (counts == 0)).any() or (offsets + counts > path.stat().st_size).any():
+        raise InputError(
+            "does not have the data that its index names", subject=path, remedy="copy it again from its source"
+        )
 
 
 def _pixels(page: tifffile.TiffPage) -> int:
