@@ -136,32 +136,38 @@ def _refuse_same_names(entries: list[SlideEntry]) -> None:
 
 def _selected(entries: list[SlideEntry], cohort: CohortConfig) -> list[SlideEntry]:
     """Keep the patients and centres that are asked for."""
+    _refuse_unknown(entries, cohort)
+    wanted = {patient.lower() for patient in cohort.patients}
+    kept = [entry for entry in entries if not wanted or entry.patient.lower() in wanted]
+    kept = [entry for entry in kept if not cohort.centres or _centre(entry) in cohort.centres]
+    if not kept:
+        raise InputError(
+            "has no slide of these patients in these centres",
+            subject=cohort.slides,
+            remedy="choose by cohort.patients or by cohort.centres alone",
+        )
+    return kept
+
+
+def _refuse_unknown(entries: list[SlideEntry], cohort: CohortConfig) -> None:
+    """Refuse a patient or centre that no slide has, with the nearest one that there is."""
     patients = {entry.patient.lower(): entry.patient for entry in entries}
     for patient in cohort.patients:
         if patient.lower() not in patients:
-            near = difflib.get_close_matches(patient.lower(), patients, n=1, cutoff=0)
+            (near,) = difflib.get_close_matches(patient.lower(), patients, n=1, cutoff=0)
             raise InputError(
                 f"has no patient {patient!r}",
                 subject=cohort.slides,
-                remedy=f"name patients that the cohort has, such as {patients[near[0]]!r}, in cohort.patients",
+                remedy=f"name patients of the cohort in cohort.patients; the nearest is {patients[near]!r}",
             )
     centres = {centre for entry in entries if (centre := _centre(entry)) is not None}
     for number in cohort.centres:
         if number not in centres:
             near_centre = min(centres, key=lambda centre: abs(centre - number), default=None)
-            raise InputError(
-                f"has no slide of centre {number}",
-                subject=cohort.slides,
-                remedy=f"name centres that the cohort has ({near_centre} is the nearest) in cohort.centres"
-                if centres
-                else "leave cohort.centres out: no name, folder or table tells the centre of these slides",
-            )
-    wanted = {patient.lower() for patient in cohort.patients}
-    return [
-        entry
-        for entry in entries
-        if (not wanted or entry.patient.lower() in wanted) and (not cohort.centres or _centre(entry) in cohort.centres)
-    ]
+            remedy = f"name centres of the cohort in cohort.centres; the nearest is {near_centre}"
+            if near_centre is None:
+                remedy = "leave cohort.centres out: no name, folder or table tells the centre of these slides"
+            raise InputError(f"has no slide of centre {number}", subject=cohort.slides, remedy=remedy)
 
 
 def _stages(cohort: CohortConfig) -> StageTable:
