@@ -58,11 +58,24 @@ class CohortConfig(Settings):
 
 
 class TissueConfig(Settings):
-    """Tissue mask: Otsu on a low level (paper section 3.5)."""
+    """Tissue mask: Otsu on a low level, on gray (paper section 3.5) or on saturation."""
 
+    method: Literal["otsu", "hsv"] = Field(
+        "otsu", description="otsu: darker than glass, as in the paper; hsv: more saturated than glass"
+    )
     mask_mpp: float = Field(8.0, gt=0, description="µm per pixel of the masks, at most; the nearest level is used")
     min_region_um: float = Field(60.0, ge=0, description="tissue regions narrower than this are dropped")
-    fallback_gray: int = Field(196, ge=1, le=255, description="threshold when Otsu finds none (above 229)")
+    fill_holes_um2: float = Field(
+        4000.0, ge=0, description="holes in tissue of a smaller area count as tissue; 4000: about a patch at 40x"
+    )
+    fallback_gray: int = Field(196, ge=1, le=255, description="threshold when Otsu finds none (above 229), for otsu")
+    max_blur_um: float | None = Field(
+        None,
+        ge=0.7,
+        le=2.0,
+        description="tissue that is out of focus by more is left out: standard deviation of the blur in µm, estimated "
+        "in squares of 128 µm, 1.2 to begin with; default: focus is not looked at",
+    )
 
 
 class PreprocessConfig(Settings):

@@ -21,12 +21,14 @@ from tasks.patches.sampling import SlideMasks, sample_grid, sample_random
 from tasks.patches.slide_job import SlideJob
 from tasks.slides.annotation_files import read_annotations
 from tasks.slides.annotations import Annotations, tumour_mask
+from tasks.slides.focus import leave_out_blurred
 from tasks.slides.geojson import to_geojson
 from tasks.slides.reader import Overview, SlideReader, open_slide
 from tasks.slides.tissue import tissue_mask
 from tasks.slides.truth import as_outlined
 
 NO_TISSUE = "no tissue found"
+NO_SHARP_TISSUE = "no tissue found that is in focus"
 # Corners far outside the slide are moved to this distance: OpenCV draws in 32 bits.
 _FAR_PX = 1 << 20
 
@@ -90,7 +92,8 @@ def _make(job: SlideJob, digest: str, key: str) -> SlideOutcome:
         job = job.model_copy(update={"record": as_outlined(job.record, annotations)})
         masks = _masks(reader, overview, annotations, job)
         if not masks.tissue.any():
-            return _outcome(job, "excluded", key=key, reason=NO_TISSUE)
+            reason = NO_TISSUE if job.config.tissue.max_blur_um is None else NO_SHARP_TISSUE
+            return _outcome(job, "excluded", key=key, reason=reason)
         return _cut(job, digest, key, reader, masks, annotations)
 
 
@@ -141,6 +144,8 @@ def _annotations(job: SlideJob, reader: SlideReader) -> Annotations | None:
 def _masks(reader: SlideReader, overview: Overview, annotations: Annotations | None, job: SlideJob) -> SlideMasks:
     shape = overview.rgb.shape[:2]
     tissue = tissue_mask(overview.rgb, job.config.tissue, overview.um_per_px).mask
+    if job.config.tissue.max_blur_um is not None:
+        tissue = leave_out_blurred(reader, overview, tissue, job.config.tissue.max_blur_um)
     annotations = annotations or Annotations(())
     tumour = tumour_mask(annotations, shape, overview.downsample, overview.downsample)
     near_tumour = _with_margin(tumour, annotations, overview.downsample)

@@ -65,8 +65,8 @@ def test_all_kinds_of_annotation_give_the_same_labels(folder: Path) -> None:
     tissue = np.ones((SIDE_PX, SIDE_PX), np.uint8)
     write_mask(folder / "cohort" / "a_mask.tif", tissue + tumour_mask(drawn, tissue.shape, 1, 1))
     as_mask = grid(job(folder, (2,)))
-    # An outline differs from the pixel edges that stand for it by less than a pixel of level 0, which decides over few of
-    # the 16 mask pixels of a patch.
+    # An outline differs from the pixel edges that stand for it by less than a pixel of level 0, which decides over few
+    # of the 16 mask pixels of a patch.
     assert np.abs(as_mask[0] - fraction).max() < 0.2
     assert np.abs(as_mask[0] - fraction).mean() < 0.002
     assert (as_mask[1] != label).mean() < 0.02
