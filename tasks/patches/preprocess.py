@@ -159,8 +159,8 @@ def _with_margin(tumour: NDArray[np.uint8], annotations: Annotations, downsample
     A lesion thinner than a mask pixel may contain no pixel's centre; its outline is there all the same.
     """
     drawn = tumour.copy()
-    for polygon in annotations.of("tumour"):
-        corners = np.clip(polygon.points_level0_px / downsample, -_FAR_PX, _FAR_PX)
+    for ring in (ring for polygon in annotations.of("tumour") for ring in polygon.rings):
+        corners = np.clip(ring / downsample, -_FAR_PX, _FAR_PX)
         cv2.polylines(drawn, [np.floor(corners).astype(np.int32)], isClosed=True, color=1)
     return cv2.dilate(drawn, np.ones((3, 3), np.uint8)).astype(np.uint8)
 

@@ -59,10 +59,11 @@ class AnnotationPlaces:
         InputError
             There are two of one kind in one place.
         """
-        for kind in (0, 1):
+        for masks in (False, True):
             for place in self._places(slide):
-                index = self._list(place)[kind]
-                named = [path for key in _keys(slide, kind, place) for path in index.get(key, [])]
+                outlines, of_masks = self._list(place)
+                index, keys = (of_masks, _mask_keys(slide, place)) if masks else (outlines, _outline_keys(slide))
+                named = [path for key in keys for path in index.get(key, [])]
                 # A folder that holds slides and annotations may be named as the one of annotations.
                 found = [path for path in named if path.resolve() != slide.resolve()]
                 if len(found) > 1:
@@ -109,8 +110,10 @@ class AnnotationPlaces:
         return self._listed[place]
 
 
-def _keys(slide: Path, kind: int, place: _Place) -> list[str]:
+def _outline_keys(slide: Path) -> list[str]:
+    return [slide.stem.lower(), slide.name.lower()]
+
+
+def _mask_keys(slide: Path, place: _Place) -> list[str]:
     stem = slide.stem.lower()
-    if kind == 0:
-        return [stem, slide.name.lower()]
     return [stem + _MASK, stem] if place.of_annotations else [stem + _MASK]

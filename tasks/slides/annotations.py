@@ -82,9 +82,10 @@ class Annotations:
             The annotation is of another slide: traced in an image of another size, or without a single one of its
             tumour outlines on this slide.
         """
-        if self.image_px not in (None, (width_px, height_px)):
+        if self.image_px is not None and self.image_px != (width_px, height_px):
             raise InputError(
-                f"is a mask of {self.image_px} pixels, but its slide has {(width_px, height_px)}",
+                f"is a mask of {self.image_px[0]} x {self.image_px[1]} pixels, "
+                f"but its slide has {width_px} x {height_px}",
                 subject=self.source,
                 remedy="give the mask that was made for this slide, at the size of its highest level",
             )

@@ -125,11 +125,12 @@ class _Entry:
         order = attributes.get("Order", "")
         position = int(order) if order.isdecimal() and len(order) <= _MOST_ORDER_DIGITS else len(self.order)
         self.order.append(position)
-        for axis, values in (("X", self.x), ("Y", self.y)):
-            value = _number(attributes.get(axis, ""))
-            if not math.isfinite(value):
-                self.wrong = self.wrong or f"{axis}={attributes.get(axis, '')!r}"
-            values.append(value)
+        x, y = _number(attributes.get("X", "")), _number(attributes.get("Y", ""))
+        self.x.append(x)
+        self.y.append(y)
+        if not self.wrong and not math.isfinite(x + y):
+            axis = "Y" if math.isfinite(x) else "X"
+            self.wrong = f"{axis}={attributes.get(axis, '')!r}"
 
     def points(self, path: Path) -> Points:
         """float64 (n, 2), in the order that the file states, the closing point left out."""
@@ -212,9 +213,11 @@ def _role(group: str, parents: Mapping[str, str]) -> Role | None:
 
 
 def _number(text: str) -> float:
-    try:
+    if "," in text:
         # Written under a locale with decimal commas; thousands separators never occur in these files.
-        return float(text.replace(",", ".") if text.count(",") == 1 and "." not in text else text)
+        text = text.replace(",", ".", 1) if "." not in text else ""
+    try:
+        return float(text)
     except ValueError:
         return math.nan
 

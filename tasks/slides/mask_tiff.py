@@ -17,12 +17,13 @@ from tasks.errors import InputError
 from tasks.slides.annotations import Annotations, Polygon
 from tasks.slides.trace import trace
 
-# The finest level that is no larger than this is traced: about 16 to 32 level-0 pixels (4 to 8 µm) for a large slide.
-_MOST_PX = 1 << 26
+# The finest level that is no larger than this is traced: every 32nd pixel (8 µm) of a large slide.
+_MOST_PX = 1 << 25
 # A file may claim any size: more than this is not read, neither in one piece nor altogether.
 _MOST_PIECE_PX = 1 << 26
 _MOST_READ_PX = 1 << 36
 _MOST_LEVELS = 64
+_BUFFER_BYTES = 1 << 22
 _RATIO_TOLERANCE = 0.02
 _ALWAYS_TUMOUR = 255
 # ASAP writes 0, 1 and 2, the challenge wrote 0 and 255; anything else is a picture, or a mask that was interpolated.
@@ -44,7 +45,7 @@ class _Level:
 def read_mask_tiff(path: Path, tumour_values: Collection[int] | None = None) -> Annotations:
     """Outline the tumour of a mask.
 
-    The finest level of at most 64 million pixels is traced along the edges of its pixels, so that `tumour_mask`
+    The finest level of at most 32 million pixels is traced along the edges of its pixels, so that `tumour_mask`
     at the resolution of that level gives it back bit for bit. Of a file without such a level, pixels at even
     distances are taken. A tile that the file leaves out (sparse TIFF) holds no tumour.
 
@@ -155,7 +156,7 @@ def _read(level: _Level) -> Values:
     page, step = level.page, level.step
     rows, columns = _samples(page.imagelength, step), _samples(page.imagewidth, step)
     out = np.zeros((len(rows), len(columns)), np.uint8)
-    for data, (_, _, top, left, _), (_, height, width, _) in page.segments(maxworkers=1):
+    for data, (_, _, top, left, _), (_, height, width, _) in page.segments(maxworkers=1, buffersize=_BUFFER_BYTES):
         if data is None:
             continue
         i, i_end = np.searchsorted(rows, (top, top + height))

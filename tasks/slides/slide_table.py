@@ -76,12 +76,12 @@ def read_slide_table(path: Path) -> list[SlideEntry]:
     Raises
     ------
     InputError
-        Names the line: a file is missing, a cell says what is not known, or a patient is in two splits.
+        Names the line: a file is missing, a cell says what is not known, or a patient is in two splits or spellings.
     """
     entries = [_entry(cells, line, path) for line, cells in _lines(path)]
     if not entries:
         raise InputError("names no slides", subject=path, remedy="give one line a slide below the names of the columns")
-    _refuse_two_splits(entries)
+    _refuse_divided_patients(entries)
     return entries
 
 
@@ -142,7 +142,7 @@ def _entry(cells: dict[str, str], line: int, table: Path) -> SlideEntry:
         path=slide,
         where=where,
         name=name,
-        patient=cells.get("patient") or (name if known.patient == slide.stem else known.patient),
+        patient=cells.get("patient") or (known.patient if known.kind or known.node is not None else name),
         node=_read(cells, "node", lambda text: _whole(_NODE, text), where),
         centre=_read(cells, "centre", lambda text: _whole(_CENTRE, text), where),
         split=_known(cells, "split", _SPLITS, where),
@@ -214,10 +214,19 @@ def _mpp(text: str) -> float:
     return value
 
 
-def _refuse_two_splits(entries: list[SlideEntry]) -> None:
+def _refuse_divided_patients(entries: list[SlideEntry]) -> None:
+    """Refuse a patient in two splits, and one under two spellings, who would come into two splits later."""
     first: dict[str, SlideEntry] = {}
+    with_split: dict[str, SlideEntry] = {}
     for entry in entries:
-        other = first.setdefault(entry.patient, entry) if entry.split else entry
+        known = first.setdefault(entry.patient.lower(), entry)
+        if known.patient != entry.patient:
+            raise InputError(
+                f"names the patient {entry.patient!r}, but {known.where} writes {known.patient!r}",
+                subject=entry.where,
+                remedy="write the patient alike on all lines",
+            )
+        other = with_split.setdefault(entry.patient, entry) if entry.split else entry
         if other.split != entry.split:
             raise InputError(
                 f"puts patient {entry.patient!r} into {entry.split!r}, but {other.where} into {other.split!r}",

@@ -76,7 +76,7 @@ def test_all_kinds_of_annotation_give_the_same_labels(folder: Path) -> None:
     ("mask", "reason"),
     [
         (np.ones((SIDE_PX, SIDE_PX), np.uint8), "which do not say what is tumour"),
-        (np.full((SIDE_PX, SIDE_PX - 1), 255, np.uint8), "is a mask of (2047, 2048) pixels"),
+        (np.full((SIDE_PX, SIDE_PX - 1), 255, np.uint8), "is a mask of 2047 x 2048 pixels"),
     ],
 )
 def test_a_mask_that_cannot_be_used_fails_its_slide_by_name(folder: Path, mask: NDArray[np.uint8], reason: str) -> None:

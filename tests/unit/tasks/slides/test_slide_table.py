@@ -93,9 +93,9 @@ def test_a_slide_may_have_a_name_of_its_own(tmp_path: Path) -> None:
 
 def test_an_incompletely_annotated_slide_stays_one_under_any_name(tmp_path: Path) -> None:
     (tmp_path / "x.xml").touch()
-    for line in ("first,tumor_010.tif,x.xml", "Tumor_010,a.tif,x.xml"):
+    for line, patient in (("first,tumor_010.tif,x.xml", "tumor_010"), ("Tumor_010,a.tif,x.xml", "Tumor_010")):
         (record,) = records(write(tmp_path, line, header="slide,path,annotation")).values()
-        assert (record.truth, record.exhaustive) == ("tumour", False)
+        assert (record.truth, record.exhaustive, record.patient) == ("tumour", False, patient)
 
 
 def test_annotations_are_looked_for_where_the_table_has_no_column_for_them(tmp_path: Path) -> None:
@@ -156,6 +156,12 @@ def test_a_patient_in_two_splits_is_refused(tmp_path: Path) -> None:
     error = refused(table)
     assert error.subject == f"{table}, line 4"
     assert error.cause == f"puts patient 'P1' into 'test', but {table}, line 2 into 'train'"
+
+
+def test_a_patient_in_two_spellings_is_refused(tmp_path: Path) -> None:
+    error = refused(write(tmp_path, "a.tif,P1,,,,", "b.tif,p1,,,,"))
+    assert "names the patient 'p1', but" in error.cause
+    assert "writes 'P1'" in error.cause
 
 
 def test_a_patient_whose_split_is_given_once_has_it_as_a_whole(tmp_path: Path) -> None:
