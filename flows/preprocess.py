@@ -86,7 +86,7 @@ def slide_jobs(context: RunContext) -> list[SlideJob]:
             split=splits[record.name],
             config=config.preprocess,
             seed=config.seed,
-            mpp=config.cohort.mpp,
+            mpp=config.cohort.mpp if record.mpp is None else record.mpp,
             root=context.source.root,
             folder=patches_folder(context, context.source),
         )

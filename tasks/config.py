@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import tomllib
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
@@ -16,6 +16,8 @@ from tasks.errors import InputError
 M = TypeVar("M", bound="Record")
 Split = Literal["train", "validation", "test"]
 Encoding = Literal["raw", "tiles", "jpeg"]
+# µm per pixel that the highest level of a slide may have, both excluded.
+MPP_RANGE = (0.05, 20.0)
 
 
 class Settings(Record):
@@ -27,10 +29,25 @@ class Settings(Record):
 class CohortConfig(Settings):
     """Which slides, and how they are divided. Splits are by patient, never by slide or patch."""
 
-    slides: Path = Field(description="Folder with the slides (searched recursively) or one slide")
-    annotations: Path | None = Field(None, description="Folder with the XML annotations; default: beside the slides")
+    slides: Path = Field(
+        description="Folder with the slides (searched recursively), one slide, or a CSV with a slide a line: path, "
+        "patient, node, centre, split, label, annotation, mpp"
+    )
+    annotations: Path | None = Field(
+        None, description="Folder with annotations (ASAP XML, GeoJSON, mask TIFF); default: beside the slides"
+    )
     stages: Path | None = Field(None, description="CAMELYON17 stage table (CSV); default: found below the slides")
-    mpp: float | None = Field(None, gt=0.05, lt=20, description="µm per pixel for slides that do not state it")
+    patients: tuple[str, ...] = Field((), description="only these patients; default: all")
+    centres: tuple[int, ...] = Field((), description="only slides of these centres; default: all")
+    tumour_values: tuple[Annotated[int, Field(ge=1, le=255)], ...] | None = Field(
+        None,
+        min_length=1,
+        description="values of mask TIFFs that are tumour, besides 255: [2] for the masks published with CAMELYON "
+        "(1 is tissue), [1] for those that ASAP makes (2 is normal); needed for masks with other values than 0 and 255",
+    )
+    mpp: float | None = Field(
+        None, gt=MPP_RANGE[0], lt=MPP_RANGE[1], description="µm per pixel for slides that do not state it"
+    )
     validation_fraction: float = Field(0.2, ge=0, lt=1, description="share of the patients")
     test_fraction: float = Field(0.25, ge=0, lt=1, description="share of the patients")
 
@@ -42,15 +59,28 @@ class CohortConfig(Settings):
 
 
 class TissueConfig(Settings):
-    """Tissue mask: Otsu on a low level (paper section 3.5)."""
+    """Tissue mask: Otsu on a low level, on gray (paper section 3.5) or on saturation."""
 
+    method: Literal["otsu", "hsv"] = Field(
+        "otsu", description="otsu: darker than glass, as in the paper; hsv: more saturated than glass"
+    )
     mask_mpp: float = Field(
         8.0,
         gt=0,
         description="µm per pixel of the masks, at most; coarser where they would have more than 4 million pixels",
     )
     min_region_um: float = Field(60.0, ge=0, description="tissue regions narrower than this are dropped")
-    fallback_gray: int = Field(196, ge=1, le=255, description="threshold when Otsu finds none (above 229)")
+    fill_holes_um2: float = Field(
+        4000.0, ge=0, description="holes in tissue of a smaller area count as tissue; 4000: about a patch at 40x"
+    )
+    fallback_gray: int = Field(196, ge=1, le=255, description="threshold when Otsu finds none (above 229), for otsu")
+    max_blur_um: float | None = Field(
+        None,
+        ge=0.7,
+        le=2.0,
+        description="tissue that is out of focus by more is left out: standard deviation of the blur in µm, estimated "
+        "in squares of 128 µm, 1.2 to begin with; default: focus is not looked at",
+    )
 
 
 class PreprocessConfig(Settings):

@@ -69,10 +69,11 @@ def plan(config: ConfigOption, workspace: WorkspaceOption = DEFAULT_WORKSPACE, a
         table.add_row(stage.stage, stage.site, stage.why)
     console = Console()
     console.print(table)
-    table = Table("slide", "patient", "centre", "truth", "split")
+    table = Table("slide", "patient", "centre", "truth", "annotation", "split")
     for slide in slides:
         centre = "-" if slide.centre is None else str(slide.centre)
-        table.add_row(slide.name, slide.patient, centre, slide.truth, splits[slide.name])
+        annotation = "-" if slide.annotation is None else slide.annotation.name
+        table.add_row(slide.name, slide.patient, centre, slide.truth, annotation, splits[slide.name])
     console.print(table)
 
 

@@ -20,12 +20,16 @@ from tasks.patches.pictures import draw_sampling, draw_thumbnail
 from tasks.patches.sampling import SlideMasks, sample_grid, sample_random
 from tasks.patches.scale import Scale, scale_of
 from tasks.patches.slide_job import SlideJob
-from tasks.slides.annotations import Annotations, read_annotations, tumour_mask
+from tasks.slides.annotation_files import read_annotations
+from tasks.slides.annotations import Annotations, tumour_mask
+from tasks.slides.focus import leave_out_blurred
 from tasks.slides.geojson import to_geojson
 from tasks.slides.reader import SlideReader, open_slide
 from tasks.slides.tissue import tissue_mask
+from tasks.slides.truth import as_outlined
 
 NO_TISSUE = "no tissue found"
+NO_SHARP_TISSUE = "no tissue found that is in focus"
 # The masks of a slide of 65,000 px a side, at 8 µm; those of larger slides are coarser, and need no more memory.
 _MOST_MASK_PX = 1 << 22
 # Corners far outside the slide are moved to this distance: OpenCV draws in 32 bits.
@@ -87,9 +91,11 @@ def _make(job: SlideJob, digest: str, key: str) -> SlideOutcome:
     with open_slide(job.record.path, job.mpp) as reader:
         scale = scale_of(reader, job.config)
         annotations = _annotations(job, reader)
+        job = job.model_copy(update={"record": as_outlined(job.record, annotations)})
         masks = _masks(reader, annotations, job)
         if not masks.tissue.any():
-            return _outcome(job, "excluded", key=key, reason=NO_TISSUE)
+            reason = NO_TISSUE if job.config.tissue.max_blur_um is None else NO_SHARP_TISSUE
+            return _outcome(job, "excluded", key=key, reason=reason)
         return _cut(job, digest, key, reader, scale, masks, annotations)
 
 
@@ -135,13 +141,16 @@ def _cut(
 def _annotations(job: SlideJob, reader: SlideReader) -> Annotations | None:
     if job.record.annotation is None:
         return None
-    return read_annotations(job.record.annotation).within(*reader.dimensions_px)
+    read = read_annotations(job.record.annotation, job.record.tumour_values)
+    return read.within(*reader.dimensions_px)
 
 
 def _masks(reader: SlideReader, annotations: Annotations | None, job: SlideJob) -> SlideMasks:
     overview = reader.read_overview(job.config.tissue.mask_mpp, most_px=_MOST_MASK_PX)
     shape = overview.rgb.shape[:2]
     tissue = tissue_mask(overview.rgb, job.config.tissue, overview.um_per_px).mask
+    if job.config.tissue.max_blur_um is not None:
+        tissue = leave_out_blurred(reader, overview, tissue, job.config.tissue.max_blur_um)
     annotations = annotations or Annotations(())
     tumour = tumour_mask(annotations, shape, overview.downsample, overview.downsample)
     near_tumour = _with_margin(tumour, annotations, overview.downsample)
@@ -155,8 +164,8 @@ def _with_margin(tumour: NDArray[np.uint8], annotations: Annotations, downsample
     A lesion thinner than a mask pixel may contain no pixel's centre; its outline is there all the same.
     """
     drawn = tumour.copy()
-    for polygon in annotations.of("tumour"):
-        corners = np.clip(polygon.points_level0_px / downsample, -_FAR_PX, _FAR_PX)
+    for ring in (ring for polygon in annotations.of("tumour") for ring in polygon.rings):
+        corners = np.clip(ring / downsample, -_FAR_PX, _FAR_PX)
         cv2.polylines(drawn, [np.floor(corners).astype(np.int32)], isClosed=True, color=1)
     return cv2.dilate(drawn, np.ones((3, 3), np.uint8)).astype(np.uint8)
 

@@ -11,6 +11,9 @@ from tasks.digests import DigestIndex, bytes_digest, file_digest
 from tasks.patches.attributes import SCHEMA
 from tasks.slides.cohort import SlideRecord
 
+# Masks have gigabytes; outlines are read anew, so that the index holds no entry for each of them.
+_INDEXED_BYTES = 1 << 24
+
 
 class SlideJob(Record):
     """One slide to preprocess.
@@ -74,26 +77,39 @@ class SlideJob(Record):
 
     def key(self, slide_digest: str) -> str:
         """Content key of everything that is made from the slide."""
-        annotation = file_digest(self.record.annotation) if self.record.annotation else "no annotation"
-        facts = self.record.model_copy(update={"path": Path(self.record.path.name), "annotation": None})
+        # Split and µm per pixel that a table of slides gives have become the job's own.
+        own = {"path": Path(self.record.path.name), "annotation": None, "split": None, "mpp": None}
+        facts = self.record.model_copy(update=own).model_dump_json()
         return content_key(
             SCHEMA,
-            inputs=[slide_digest, annotation, facts.model_dump_json(), self.split, str(self.seed), str(self.mpp)],
+            inputs=[slide_digest, self._annotation_digest(), facts, self.split, str(self.seed), str(self.mpp)],
             config=self.config,
             code=["tasks.slides", "tasks.patches"],
         )
 
     def known_key(self) -> str | None:
-        """Return the content key if the slide's digest is known without reading the slide, else None.
+        """Return the content key if it is known without reading the slide or a large annotation, else None.
 
         A slide or annotation that is gone or unreadable has no known key; `key` says what is wrong with it.
         """
         try:
             digest = self._digests.known(self.record.path)
-            return None if digest is None else self.key(digest)
+            annotation = self.record.annotation
+            unread = annotation and _is_large(annotation) and self._digests.known(annotation) is None
+            return None if digest is None or unread else self.key(digest)
         except OSError:
             return None
+
+    def _annotation_digest(self) -> str:
+        annotation = self.record.annotation
+        if annotation is None:
+            return "no annotation"
+        return self._digests.digest(annotation) if _is_large(annotation) else file_digest(annotation)
 
     @property
     def _digests(self) -> DigestIndex:
         return DigestIndex(self.root / ".digests")
+
+
+def _is_large(path: Path) -> bool:
+    return path.stat().st_size >= _INDEXED_BYTES

@@ -1,40 +1,23 @@
-"""Tumour outlines: read from ASAP XML, painted as masks."""
+"""Tumour outlines of a slide, painted as masks."""
 
 from __future__ import annotations
 
-import math
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Literal
-from xml.etree.ElementTree import Element, ParseError
 
 import numpy as np
 import numpy.typing as npt
-from defusedxml import ElementTree
-from defusedxml.common import DefusedXmlException
 
 from tasks.errors import InputError
-from tasks.slides.winding import inside_any
+from tasks.slides.winding import paint_inside
 
 Role = Literal["tumour", "hole"]
+Points = npt.NDArray[np.float64]
 
-# CAMELYON16, CAMELYON17 first release, later releases. An annotation in no group ("None") was drawn by the
-# pathologist as a lesion and left ungrouped.
-_ROLES: Mapping[str, Role] = {
-    "_0": "tumour",
-    "_1": "tumour",
-    "tumor": "tumour",
-    "tumour": "tumour",
-    "metastases": "tumour",
-    "none": "tumour",
-    "_2": "hole",
-    "exclusion": "hole",
-    "normal": "hole",
-}
-_OUTLINES = {"polygon", "spline", "rectangle"}
-_FEWEST_POINTS = 3
+# No slide has a side of a billion pixels; the pen of no pathologist has drawn two (half a kilometre at 40x).
+_FARTHEST_PX = 1e9
+_LONGEST_PX = 2e9
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,11 +32,20 @@ class Polygon:
         ``tumour``, or ``hole``: what lies inside is no tumour.
     points_level0_px
         float64, shape (n, 2): x, y in level-0 pixels, the last point not the first one again.
+    inner_level0_px
+        Outlines, as above, of what is left out of this polygon alone. Unlike a polygon that is a ``hole``, they
+        leave another polygon that lies in them as it is.
     """
 
     name: str
     role: Role
-    points_level0_px: npt.NDArray[np.float64]
+    points_level0_px: Points
+    inner_level0_px: tuple[Points, ...] = ()
+
+    @property
+    def rings(self) -> tuple[Points, ...]:
+        """The outline, then the inner ones."""
+        return (self.points_level0_px, *self.inner_level0_px)
 
 
 @dataclass(frozen=True)
@@ -66,65 +58,82 @@ class Annotations:
         In the order of the file.
     dropped
         Why how many entries of the file were left out.
+    source
+        What an error is about: the file that they were read from.
+    image_px
+        Width and height of the image that they were traced in; None for outlines drawn as such.
     """
 
     polygons: tuple[Polygon, ...]
     dropped: Mapping[str, int] = field(default_factory=dict)
+    source: str = "annotation"
+    image_px: tuple[int, int] | None = None
 
     def of(self, role: Role) -> list[Polygon]:
         """Return the polygons with this role."""
         return [polygon for polygon in self.polygons if polygon.role == role]
 
     def within(self, width_px: int, height_px: int) -> Annotations:
-        """Leave out, and count, the polygons that lie wholly outside a slide of this size (level-0 pixels)."""
+        """Leave out, and count, the polygons that lie wholly outside a slide of this size (level-0 pixels).
+
+        Raises
+        ------
+        InputError
+            The annotation is of another slide: traced in an image of another size, or without a single one of its
+            tumour outlines on this slide.
+        """
+        if self.image_px is not None and self.image_px != (width_px, height_px):
+            raise InputError(
+                f"is a mask of {self.image_px[0]} x {self.image_px[1]} pixels, "
+                f"but its slide has {width_px} x {height_px}",
+                subject=self.source,
+                remedy="give the mask that was made for this slide, at the size of its highest level",
+            )
         kept = tuple(polygon for polygon in self.polygons if _touches(polygon, width_px, height_px))
         outside = len(self.polygons) - len(kept)
         if not outside:
             return self
-        return replace(self, polygons=kept, dropped={**self.dropped, "outside the slide": outside})
+        inside = replace(self, polygons=kept, dropped={**self.dropped, "outside the slide": outside})
+        if self.of("tumour") and not inside.of("tumour"):
+            raise InputError(
+                f"has no tumour outline on its slide of {width_px} x {height_px} pixels: all lie outside",
+                subject=self.source,
+                remedy="check that it belongs to this slide, with coordinates in pixels of the highest level",
+            )
+        return inside
 
 
-def read_annotations(path: Path) -> Annotations:
-    """Read an ASAP annotation file.
+def checked_outline(points: Points, where: str) -> Points:
+    """Return an outline without its closing point, if its coordinates can be positions on a slide.
 
-    Groups ``_0``, ``_1``, ``Tumor``, ``metastases`` and ``None`` (no group) are tumour; ``_2``, ``Exclusion``
-    and ``normal`` are holes; a sub-group counts as the nearest known group that it is part of. Other groups,
-    point sets, and outlines with fewer than three distinct points are left out and counted in ``dropped``.
-    A spline is taken as the polygon through its points. Entities, DTDs and external references are refused.
+    Parameters
+    ----------
+    points
+        float64, shape (n, 2), level-0 pixels.
+    where
+        What an error is about.
 
     Raises
     ------
     InputError
-        The file is no ASAP XML, a coordinate is no finite number, or none of its groups is known.
+        A coordinate is not finite or out of all bounds, or the outline is so long that no hand drew it.
     """
-    root = _parse(path)
-    parents = {group.get("Name", ""): group.get("PartOfGroup", "None") for group in root.iter("Group")}
-    polygons: list[Polygon] = []
-    dropped: Counter[str] = Counter()
-    unknown: set[str] = set()
-    for annotation in root.iter("Annotation"):
-        group = annotation.get("PartOfGroup", "None")
-        role = _role(group, parents)
-        kind = annotation.get("Type", "Polygon")
-        if kind.lower() not in _OUTLINES:
-            dropped[f"{kind} is no outline"] += 1
-            continue
-        if role is None:
-            unknown.add(group)
-            dropped[f"group {group!r} is neither tumour nor hole"] += 1
-            continue
-        points = _corners(kind, _points(annotation, path))
-        if len(np.unique(points, axis=0)) < _FEWEST_POINTS:
-            dropped["fewer than three distinct points"] += 1
-            continue
-        polygons.append(Polygon(annotation.get("Name", ""), role, points))
-    if unknown and not polygons:
+    remedy = "correct or delete this outline: without it, tumour would count as normal tissue"
+    if not np.isfinite(points).all() or (len(points) and float(np.abs(points).max()) > _FARTHEST_PX):
         raise InputError(
-            f"has no group that is known as tumour or hole, only {', '.join(sorted(map(repr, unknown)))}",
-            subject=path,
-            remedy="rename the groups to Tumor and Exclusion in ASAP",
+            f"has a coordinate that is no finite number up to {_FARTHEST_PX:g}", subject=where, remedy=remedy
         )
-    return Annotations(tuple(polygons), dict(dropped))
+    steps = np.diff(points, axis=0, append=points[:1])
+    if float(np.abs(steps).sum()) > _LONGEST_PX:
+        raise InputError(f"has an outline that is longer than {_LONGEST_PX:g} pixels", subject=where, remedy=remedy)
+    closed = len(points) > 1 and bool((points[0] == points[-1]).all())
+    return points[:-1] if closed else points
+
+
+def has_area(points: Points) -> bool:
+    """Tell whether an outline has the three distinct points that it needs to enclose something."""
+    others = points[(points != points[:1]).any(axis=1)]
+    return len(others) > 0 and bool((others != others[0]).any())
 
 
 def tumour_mask(
@@ -147,81 +156,10 @@ def tumour_mask(
         uint8, `shape`, 1 where the centre of the pixel lies in tumour, else 0.
     """
     scale = np.array([downsample_x, downsample_y])
-    tumour = inside_any([polygon.points_level0_px / scale for polygon in annotations.of("tumour")], shape)
-    holes = inside_any([polygon.points_level0_px / scale for polygon in annotations.of("hole")], shape)
-    return (tumour & ~holes).astype(np.uint8)
-
-
-def _parse(path: Path) -> Element:
-    try:
-        root = ElementTree.parse(path, forbid_dtd=True).getroot()
-    except (DefusedXmlException, ParseError, OSError, ValueError, LookupError) as error:
-        raise InputError(
-            f"cannot be read as annotation XML ({type(error).__name__}: {error})",
-            subject=path,
-            remedy="save the annotations again as ASAP XML, or leave this file out",
-        ) from error
-    if root is None or root.tag != "ASAP_Annotations":
-        raise InputError(
-            "is XML, but no ASAP annotation file (its root is not ASAP_Annotations)",
-            subject=path,
-            remedy="export the annotations as ASAP XML",
-        )
-    return root
-
-
-def _role(group: str, parents: Mapping[str, str]) -> Role | None:
-    seen: set[str] = set()
-    while group.lower() not in _ROLES:
-        if group in seen or group not in parents:
-            return None
-        seen.add(group)
-        group = parents[group]
-        if group.lower() == "none":
-            return None
-    return _ROLES[group.lower()]
-
-
-def _points(annotation: Element, path: Path) -> npt.NDArray[np.float64]:
-    """float64 (n, 2), in the order that the file states, the closing point left out."""
-    where = f"{path} (annotation {annotation.get('Name', '?')!r})"
-    rows = [
-        (_order(coordinate, position), _number(coordinate, "X", where), _number(coordinate, "Y", where))
-        for position, coordinate in enumerate(annotation.iter("Coordinate"))
-    ]
-    if len({order for order, _, _ in rows}) == len(rows):
-        rows.sort()
-    points = np.array([(x, y) for _, x, y in rows], dtype=np.float64).reshape(-1, 2)
-    closed = len(points) > 1 and bool((points[0] == points[-1]).all())
-    return points[:-1] if closed else points
-
-
-def _order(coordinate: Element, position: int) -> int:
-    order = coordinate.get("Order", "")
-    return int(order) if order.isdecimal() else position
-
-
-def _number(coordinate: Element, axis: str, where: str) -> float:
-    text = coordinate.get(axis, "")
-    try:
-        # Written under a locale with decimal commas; thousands separators never occur in these files.
-        value = float(text.replace(",", ".") if text.count(",") == 1 and "." not in text else text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise InputError(
-            f"has the coordinate {axis}={text!r}, which is no finite number",
-            subject=where,
-            remedy="correct or delete this annotation in ASAP: without it, tumour would count as normal tissue",
-        )
-    return value
-
-
-def _corners(kind: str, points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    if kind.lower() == "rectangle" and len(points) == 2:
-        (left, top), (right, bottom) = points
-        return np.array([(left, top), (right, top), (right, bottom), (left, bottom)])
-    return points
+    mask = np.zeros(shape, bool)
+    for polygon in [*annotations.of("tumour"), *annotations.of("hole")]:
+        paint_inside(mask, [ring / scale for ring in polygon.rings], value=polygon.role == "tumour")
+    return mask.view(np.uint8)
 
 
 def _touches(polygon: Polygon, width_px: int, height_px: int) -> bool:

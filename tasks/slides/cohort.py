@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-import logging
-import os
+import difflib
 import re
-from collections import defaultdict
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-import openslide
-
 from tasks.artifacts import Record
-from tasks.config import CohortConfig
+from tasks.config import CohortConfig, Split
 from tasks.errors import InputError
-from tasks.slides.camelyon import INCOMPLETELY_ANNOTATED, Stage, StageTable, parse_name, read_stages
+from tasks.slides.annotation_files import MASK_SUFFIXES
+from tasks.slides.annotation_places import AnnotationPlaces
+from tasks.slides.camelyon import INCOMPLETELY_ANNOTATED, SlideName, Stage, StageTable, parse_name, read_stages
+from tasks.slides.slide_folder import SLIDE_SUFFIXES, has_archives, slide_files
+from tasks.slides.slide_table import Label, SlideEntry, read_slide_table
 
-_log = logging.getLogger(__name__)
-
-_EXTENSIONS = {
-    ".tif", ".tiff", ".svs", ".ndpi", ".mrxs", ".scn", ".dcm", ".bif", ".svslide", ".vms", ".vmu", ".czi",
-}  # fmt: skip
-_NO_SLIDES_IN = re.compile(r"masks?|(lesion_)?annotations?|ground_?truth", re.IGNORECASE)
-_NO_SLIDE = re.compile(r".*_mask", re.IGNORECASE)
 _CENTRE_FOLDER = re.compile(r"cent(?:re|er)_(\d+)", re.IGNORECASE)
-_ANNOTATION_FOLDERS = ("annotations", "lesion_annotations")
 _STAGE_TABLES = ("stages.csv", "stage_labels.csv")
+_TABLE_SUFFIX = ".csv"
 
 Truth = Literal["tumour", "negative", "unknown"]
 
@@ -37,7 +29,7 @@ class SlideRecord(Record):
     Attributes
     ----------
     name
-        File name without extension.
+        File name without extension, or the name that a table gives it.
     path
         The slide file.
     patient
@@ -45,13 +37,21 @@ class SlideRecord(Record):
     node, centre
         Lymph node and medical centre, where known.
     annotation
-        XML with this slide's name, or None.
+        XML, GeoJSON or mask with this slide's name (or that a table names), or None.
+    tumour_values
+        Of a mask: the values that are tumour, where the configuration states them.
     stage
-        From the cohort's stage table, or None.
+        From the cohort's stage table or table of slides, or None.
+    label
+        What the name or a table says of the whole slide, or None.
     truth
         ``tumour``: outlined tumour. ``negative``: known to have none. ``unknown``: neither.
     exhaustive
         All tumour is outlined, so that tissue outside the outlines is known to be normal.
+    split
+        As a table of slides gives it, or None.
+    mpp
+        µm per pixel as a table of slides gives it, or None.
     """
 
     name: str
@@ -60,103 +60,122 @@ class SlideRecord(Record):
     node: int | None = None
     centre: int | None = None
     annotation: Path | None = None
+    tumour_values: tuple[int, ...] | None = None
     stage: Stage | None = None
+    label: Label | None = None
     truth: Truth
     exhaustive: bool
+    split: Split | None = None
+    mpp: float | None = None
 
 
 def find_slides(cohort: CohortConfig) -> list[SlideRecord]:
     """Find the slides of a cohort, sorted by name.
 
-    The folder is searched recursively. Hidden files and folders, mask images, and folders of masks or annotations
-    hold no slides. An annotation belongs to the slide that has its name (upper and lower case are the same); the
-    places searched are ``cohort.annotations``, the slide's folder, and ``annotations`` and ``lesion_annotations``
-    beside and above it, up to the folder that holds the cohort.
+    ``cohort.slides`` is a folder, searched recursively (see `slide_files`), one slide, or a CSV of slides (see
+    `read_slide_table`). An annotation belongs to the slide that has its name (see `AnnotationPlaces`): the places
+    searched are ``cohort.annotations``, the slide's folder, and folders of annotations or masks beside and above
+    it, up to the folder that holds the cohort. A mask of a slide known as negative is not taken: CAMELYON16
+    publishes one for every slide, which shows the tissue.
 
     Raises
     ------
     InputError
-        There are no slides, two have one name, a slide has two annotations in one place, a stage table is
-        wrong, or it calls a slide negative that has an annotation.
+        There are no slides, two have one name, a patient or centre that is asked for is not there, a slide has two
+        annotations in one place, a table is wrong, or it calls a slide negative that has outlines.
     """
-    root = cohort.slides
-    paths = [root] if root.is_file() else _one_file_a_slide(sorted(_slide_files(root)))
-    if not paths:
-        raise InputError(
-            "has no slides" if root.is_dir() else "is neither a folder nor a slide",
-            subject=root,
-            remedy=f"name a folder with slides ({' '.join(sorted(_EXTENSIONS))}), or make some with `camnet synth`",
-        )
-    _refuse_same_names(paths)
+    entries = _selected(_entries(cohort.slides), cohort)
     stages = _stages(cohort)
-    places = _AnnotationPlaces(cohort)
-    records = [_record(path, stages, places.find(path)) for path in paths]
+    places = AnnotationPlaces(cohort.annotations, _folder(cohort.slides).absolute().parent)
+    records = [_record(entry, stages, places, cohort) for entry in entries]
     return sorted(records, key=lambda record: record.name)
 
 
-def _slide_files(root: Path) -> Iterator[Path]:
-    ignored = 0
-    seen: set[str] = set()
-    # Cohorts are often folders of links to a shared disk, so links are followed, each folder once.
-    for folder, folders, files in os.walk(root, followlinks=True):
-        real = os.path.realpath(folder)
-        folders[:] = (
-            [] if real in seen else [n for n in folders if not (n.startswith(".") or _NO_SLIDES_IN.fullmatch(n))]
+def _folder(slides: Path) -> Path:
+    return slides.parent if slides.is_file() else slides
+
+
+def _is_table(slides: Path) -> bool:
+    return slides.suffix.lower() == _TABLE_SUFFIX and slides.is_file()
+
+
+def _entries(root: Path) -> list[SlideEntry]:
+    if _is_table(root):
+        entries = read_slide_table(root)
+    else:
+        entries = [_from_name(path) for path in ([root] if root.is_file() else slide_files(root))]
+    if not entries:
+        unpack = "unpack its archives, or " if has_archives(root) else ""
+        raise InputError(
+            "has no slides" if root.is_dir() else "is neither a folder, nor a slide, nor a table of slides",
+            subject=root,
+            remedy=(
+                f"{unpack}name a folder with slides ({' '.join(sorted(SLIDE_SUFFIXES))}) or a CSV of slides, "
+                "or make some with `camnet synth`"
+            ),
         )
-        if real in seen:
-            continue
-        seen.add(real)
-        for name in files:
-            path = Path(folder, name)
-            if name.startswith(".") or path.suffix.lower() not in _EXTENSIONS:
-                continue
-            if _NO_SLIDE.fullmatch(path.stem):
-                ignored += 1
-                continue
-            yield path
-    if ignored:
-        _log.info("%s: %d mask images are not taken as slides", root, ignored)
+    _refuse_same_names(entries)
+    return entries
 
 
-def _one_file_a_slide(paths: list[Path]) -> list[Path]:
-    """Keep the first file of each DICOM series: its other files are levels of the same slide."""
-    kept = []
-    series: set[tuple[Path, str]] = set()
-    for path in paths:
-        if path.suffix.lower() == ".dcm":
-            key = (path.parent, _series(path))
-            if key in series:
-                continue
-            series.add(key)
-        kept.append(path)
+def _from_name(path: Path) -> SlideEntry:
+    return SlideEntry(path=path, where=str(path), name=path.stem, patient=parse_name(path.stem).patient)
+
+
+def _refuse_same_names(entries: list[SlideEntry]) -> None:
+    by_name: dict[str, SlideEntry] = {}
+    for entry in entries:
+        other = by_name.setdefault(entry.name.lower(), entry)
+        if other is not entry:
+            raise InputError(
+                f"has the same name as {other.where}",
+                subject=entry.where,
+                remedy="rename one of the two, or take one out: results are named after the slide",
+            )
+
+
+def _selected(entries: list[SlideEntry], cohort: CohortConfig) -> list[SlideEntry]:
+    """Keep the patients and centres that are asked for."""
+    _refuse_unknown(entries, cohort)
+    wanted = {patient.lower() for patient in cohort.patients}
+    kept = [entry for entry in entries if not wanted or entry.patient.lower() in wanted]
+    kept = [entry for entry in kept if not cohort.centres or _centre(entry) in cohort.centres]
+    if not kept:
+        raise InputError(
+            "has no slide of these patients in these centres",
+            subject=cohort.slides,
+            remedy="choose by cohort.patients or by cohort.centres alone",
+        )
     return kept
 
 
-def _series(path: Path) -> str:
-    try:
-        with openslide.OpenSlide(path) as slide:
-            return str(slide.properties.get("dicom.SeriesInstanceUID", path.name))
-    except openslide.OpenSlideError:
-        # It stays in the cohort under its own name and fails there, named, when it is opened for reading.
-        return path.name
-
-
-def _refuse_same_names(paths: list[Path]) -> None:
-    by_name: dict[str, Path] = {}
-    for path in paths:
-        other = by_name.setdefault(path.stem.lower(), path)
-        if other is not path:
+def _refuse_unknown(entries: list[SlideEntry], cohort: CohortConfig) -> None:
+    """Refuse a patient or centre that no slide has, with the nearest one that there is."""
+    patients = {entry.patient.lower(): entry.patient for entry in entries}
+    for patient in cohort.patients:
+        if patient.lower() not in patients:
+            (near,) = difflib.get_close_matches(patient.lower(), patients, n=1, cutoff=0)
             raise InputError(
-                f"has the same name as {other}",
-                subject=path,
-                remedy="rename one of the two, or take one out: results are named after the slide",
+                f"has no patient {patient!r}",
+                subject=cohort.slides,
+                remedy=f"name patients of the cohort in cohort.patients; the nearest is {patients[near]!r}",
             )
+    centres = {centre for entry in entries if (centre := _centre(entry)) is not None}
+    for number in cohort.centres:
+        if number not in centres:
+            near_centre = min(centres, key=lambda centre: abs(centre - number), default=None)
+            remedy = f"name centres of the cohort in cohort.centres; the nearest is {near_centre}"
+            if near_centre is None:
+                remedy = "leave cohort.centres out: no name, folder or table tells the centre of these slides"
+            raise InputError(f"has no slide of centre {number}", subject=cohort.slides, remedy=remedy)
 
 
 def _stages(cohort: CohortConfig) -> StageTable:
     if cohort.stages is not None:
         return read_stages(cohort.stages)
-    root = cohort.slides.parent if cohort.slides.is_file() else cohort.slides
+    if _is_table(cohort.slides):
+        return StageTable(slides={}, patients={})
+    root = _folder(cohort.slides)
     for folder in (root, root.parent):
         for name in _STAGE_TABLES:
             if (folder / name).is_file():
@@ -165,79 +184,57 @@ def _stages(cohort: CohortConfig) -> StageTable:
     return read_stages(below[0]) if below else StageTable(slides={}, patients={})
 
 
-class _AnnotationPlaces:
-    """Finds the XML of a slide; each folder is listed once."""
-
-    def __init__(self, cohort: CohortConfig) -> None:
-        self._given = cohort.annotations
-        root = cohort.slides.parent if cohort.slides.is_file() else cohort.slides
-        self._top = root.absolute().parent
-        self._listed: dict[Path, dict[str, list[Path]]] = {}
-        if self._given is not None and not self._given.is_dir():
-            raise InputError("is no folder", subject=self._given, remedy="name the folder with the XML annotations")
-
-    def find(self, slide: Path) -> Path | None:
-        for folder, recursive in self._folders(slide):
-            found = self._list(folder, recursive).get(slide.stem.lower(), [])
-            if len(found) > 1:
-                raise InputError(
-                    f"has two annotations, {found[0]} and {found[1]}",
-                    subject=slide,
-                    remedy="remove one of them",
-                )
-            if found:
-                return found[0]
-        return None
-
-    def _folders(self, slide: Path) -> Iterator[tuple[Path, bool]]:
-        if self._given is not None:
-            yield self._given, True
-        yield slide.parent, False
-        for folder in slide.absolute().parents:
-            for name in _ANNOTATION_FOLDERS:
-                yield folder / name, True
-            if folder == self._top:
-                return
-
-    def _list(self, folder: Path, recursive: bool) -> dict[str, list[Path]]:
-        if folder not in self._listed:
-            names: dict[str, list[Path]] = defaultdict(list)
-            pattern = "**/*" if recursive else "*"
-            for path in sorted(folder.glob(pattern)) if folder.is_dir() else []:
-                if path.suffix.lower() == ".xml" and not path.name.startswith("."):
-                    names[path.stem.lower()].append(path)
-            self._listed[folder] = names
-        return self._listed[folder]
-
-
-def _record(path: Path, stages: StageTable, annotation: Path | None) -> SlideRecord:
-    name = parse_name(path.stem)
-    stage = stages.slides.get(path.stem.lower())
-    known_negative = stage == "negative" or (stage is None and name.kind == "normal")
-    if annotation and known_negative:
+def _record(entry: SlideEntry, stages: StageTable, places: AnnotationPlaces, cohort: CohortConfig) -> SlideRecord:
+    name = parse_name(entry.path.stem)
+    stage = entry.stage if entry.label else stages.slides.get(entry.path.stem.lower())
+    label = _label(entry, stage, name)
+    annotation = entry.annotation if entry.annotated else places.find(entry.path)
+    is_mask = annotation is not None and annotation.suffix.lower() in MASK_SUFFIXES
+    if label == "negative" and is_mask:
+        annotation = None
+    if label == "negative" and annotation is not None:
         raise InputError(
             f"is known as negative but has the annotation {annotation}",
-            subject=path,
-            remedy="correct the stage table, or take the annotation away",
+            subject=entry.where,
+            remedy="correct the table that calls it negative, or take the annotation away",
         )
-    truth: Truth = "tumour" if annotation else "negative" if known_negative else "unknown"
+    truth: Truth = "tumour" if annotation else "negative" if label == "negative" else "unknown"
     # CAMELYON outlines isolated tumour cells only by example.
-    partly = path.stem.lower() in INCOMPLETELY_ANNOTATED or stage == "itc"
+    partly = bool({entry.path.stem.lower(), entry.name.lower()} & INCOMPLETELY_ANNOTATED) or stage == "itc"
     return SlideRecord(
-        name=path.stem,
-        path=path,
-        patient=name.patient,
-        node=name.node,
-        centre=name.centre if name.centre is not None else _centre_of_folder(path),
+        name=entry.name,
+        path=entry.path,
+        patient=entry.patient,
+        node=entry.node if entry.node is not None else name.node,
+        centre=_centre(entry),
         annotation=annotation,
+        tumour_values=cohort.tumour_values if annotation and is_mask else None,
         stage=stage,
+        label=label,
         truth=truth,
         exhaustive=truth != "unknown" and not partly,
+        split=entry.split,
+        mpp=entry.mpp,
     )
 
 
-def _centre_of_folder(path: Path) -> int | None:
-    for folder in path.parts[-2::-1]:
-        if match := _CENTRE_FOLDER.fullmatch(folder):
-            return int(match[1])
+def _label(entry: SlideEntry, stage: Stage | None, name: SlideName) -> Label | None:
+    """Whether the slide has tumour, from the first that says it: table of slides, stage table, name."""
+    if entry.label:
+        return entry.label
+    if stage:
+        return "negative" if stage == "negative" else "tumour"
+    if name.kind in ("normal", "tumor"):
+        return "negative" if name.kind == "normal" else "tumour"
     return None
+
+
+def _centre(entry: SlideEntry) -> int | None:
+    """From the table of slides, the name, or the nearest folder that bears the number of a centre."""
+    if entry.centre is not None:
+        return entry.centre
+    name = parse_name(entry.path.stem)
+    if name.centre is not None:
+        return name.centre
+    folders = entry.path.parts[-2::-1]
+    return next((int(match[1]) for folder in folders if (match := _CENTRE_FOLDER.fullmatch(folder))), None)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
 from tasks.config import Split
+from tasks.errors import InputError
 from tasks.slides.cohort import SlideRecord, Truth
 
 _OFFICIAL_TEST = re.compile(r"test_\d{3}", re.IGNORECASE)
@@ -22,8 +23,9 @@ def assign_splits(
     Patients with tumour, patients known to be negative, and the others are divided one kind after the other, each
     spread evenly over the centres. Of a kind with three patients or more every wanted split gets at least one; of
     two, one is for training and one for testing (validation where no test split is wanted); one alone is for
-    training. The test slides of CAMELYON16 (``test_001`` ...) are test slides, and count toward the fraction.
-    Depends on the seed, not on the order of the records.
+    training. A patient whose split is given (by a table of slides) has it, and the test slides of CAMELYON16
+    (``test_001`` ...) are test slides; both count toward the fractions. Depends on the seed, not on the order of
+    the records.
 
     Parameters
     ----------
@@ -38,17 +40,22 @@ def assign_splits(
     -------
     dict
         Slide name to split.
+
+    Raises
+    ------
+    InputError
+        A patient is given two splits.
     """
     records = list(records)
     slides: dict[str, list[SlideRecord]] = defaultdict(list)
     for record in records:
         slides[record.patient].append(record)
-    official = {patient for patient, own in slides.items() if any(_OFFICIAL_TEST.fullmatch(r.name) for r in own)}
-    free = [patient for patient in slides if patient not in official]
-    if official:
-        wanted = max(0.0, test_fraction * len(slides) - len(official))
-        test_fraction = wanted / len(free) if free else 0.0
-    split_of: dict[str, Split] = dict.fromkeys(official, "test")
+    split_of = {patient: split for patient, own in slides.items() if (split := _given(own)) is not None}
+    free = [patient for patient in slides if patient not in split_of]
+    given = Counter(split_of.values())
+    rest = len(slides) - given["test"]
+    test_fraction = _share(test_fraction * len(slides) - given["test"], len(free))
+    validation_fraction = _share(validation_fraction * rest - given["validation"], len(free))
     for kind in ("tumour", "negative", "unknown"):
         alike = [patient for patient in free if _kind(slides[patient]) == kind]
         centre_of = {patient: _centre(slides[patient]) for patient in alike}
@@ -56,9 +63,27 @@ def assign_splits(
     return {record.name: split_of[record.patient] for record in records}
 
 
+def _given(slides: Sequence[SlideRecord]) -> Split | None:
+    splits = {record.split for record in slides if record.split is not None}
+    if len(splits) > 1:
+        raise InputError(
+            f"has slides in {' and '.join(sorted(splits))}",
+            subject=f"patient {slides[0].patient}",
+            remedy="give all slides of a patient the same split",
+        )
+    if splits:
+        return splits.pop()
+    return "test" if any(_OFFICIAL_TEST.fullmatch(record.name) for record in slides) else None
+
+
+def _share(wanted: float, patients: int) -> float:
+    """Share of these patients that still makes up what is wanted."""
+    return max(0.0, wanted) / patients if patients else 0.0
+
+
 def _kind(slides: Sequence[SlideRecord]) -> Truth:
     truths = {record.truth for record in slides}
-    if "tumour" in truths or any(record.stage not in (None, "negative") for record in slides):
+    if "tumour" in truths or any(record.label == "tumour" for record in slides):
         return "tumour"
     return "negative" if truths == {"negative"} else "unknown"
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 Points = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
+
+# What is worked on at a time: pixels of a band of rows, and edges crossing rows. Both bound the memory.
+_BAND_PX = 1 << 22
+_CHUNK_CROSSINGS = 1 << 20
 
 
 def inside_any(polygons: Iterable[Points], shape: tuple[int, int]) -> Mask:
@@ -34,42 +38,85 @@ def inside_any(polygons: Iterable[Points], shape: tuple[int, int]) -> Mask:
     """
     mask = np.zeros(shape, bool)
     for points in polygons:
-        _mark_inside(points, mask)
+        paint_inside(mask, [points], value=True)
     return mask
 
 
-def _mark_inside(points: Points, mask: Mask) -> None:
-    """Set what lies inside one polygon, working in its bounding box only."""
-    height, width = mask.shape
-    top = max(0, math.floor(points[:, 1].min()))
-    bottom = min(height, math.ceil(points[:, 1].max()) + 1)
-    left = max(0, math.floor(points[:, 0].min()))
-    right = min(width, math.ceil(points[:, 0].max()) + 1)
-    if top >= bottom or left >= right:
+def paint_inside(mask: Mask, rings: Sequence[Points], *, value: bool) -> None:
+    """Set the pixels whose centre lies inside the first ring and inside none of the others (its own holes).
+
+    Parameters
+    ----------
+    mask
+        bool, shape (height, width); changed in place.
+    rings
+        float64 arrays (n, 2), as in `inside_any`.
+    value
+        What the pixels become.
+    """
+    outer, *inner = rings
+    box = _box(outer, mask.shape)
+    if box is None:
         return
-    rows, x, direction = _crossings(points, top, bottom)
-    # A crossing at x lets all centres j + 0.5 > x count one turn more; those left of the box count from its edge.
-    columns = np.clip(np.floor(x + 0.5).astype(np.int64), left, right) - left
-    turns = np.zeros((bottom - top, right - left + 1), np.int32)
-    np.add.at(turns, (rows - top, columns), direction)
-    mask[top:bottom, left:right] |= np.cumsum(turns, axis=1)[:, :-1] != 0
+    top, bottom, left, right = box
+    region = mask[top:bottom, left:right]
+    if not inner:
+        _paint(region, outer, (top, left), value=value)
+        return
+    own = np.zeros(region.shape, bool)
+    _paint(own, outer, (top, left), value=True)
+    for ring in inner:
+        _paint(own, ring, (top, left), value=False)
+    region[own] = value
+
+
+def _box(points: Points, shape: tuple[int, ...]) -> tuple[int, int, int, int] | None:
+    """Rows `top` to `bottom` and columns `left` to `right` of the grid that the points may enclose."""
+    top = max(0, math.floor(points[:, 1].min()))
+    bottom = min(shape[0], math.ceil(points[:, 1].max()) + 1)
+    left = max(0, math.floor(points[:, 0].min()))
+    right = min(shape[1], math.ceil(points[:, 0].max()) + 1)
+    return (top, bottom, left, right) if top < bottom and left < right else None
+
+
+def _paint(region: Mask, points: Points, corner: tuple[int, int], *, value: bool) -> None:
+    """Paint the inside of one ring into a part of the grid that begins at `corner` (row, column)."""
+    box = _box(points - np.array(corner[::-1]), region.shape)
+    if box is None:
+        return
+    top, bottom, left, right = box
+    band = max(1, _BAND_PX // (right - left))
+    for first in range(top, bottom, band):
+        last = min(bottom, first + band)
+        turns = np.zeros((last - first, right - left + 1), np.int32)
+        for rows, x, direction in _crossings(points, corner[0] + first, corner[0] + last):
+            # A crossing at x lets all centres j + 0.5 > x count one turn more; those left of the box count from its
+            # edge.
+            columns = np.clip(np.floor(x + 0.5).astype(np.int64) - corner[1], left, right) - left
+            np.add.at(turns.reshape(-1), (rows - corner[0] - first) * turns.shape[1] + columns, direction)
+        inside = np.cumsum(turns, axis=1, dtype=np.int32)[:, :-1] != 0
+        region[first:last, left:right][inside] = value
 
 
 def _crossings(
     points: Points, top: int, bottom: int
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], npt.NDArray[np.int32]]:
-    """Where the edges cross the horizontal lines through the pixel centres of rows `top` to `bottom`.
+) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], npt.NDArray[np.int32]]]:
+    """Where the edges cross the horizontal lines through the pixel centres of rows `top` to `bottom`, in chunks.
 
-    Returns row, x, and +1 for an edge that runs down or -1 for one that runs up.
+    Yields row, x, and +1 for an edge that runs down or -1 for one that runs up.
     """
     start, end = points, np.roll(points, -1, axis=0)
-    low, high = np.minimum(start[:, 1], end[:, 1]), np.maximum(start[:, 1], end[:, 1])
+    down = end[:, 1] > start[:, 1]
+    # From the upper end to the lower one, so that two outlines that share an edge find the same x for it.
+    upper, lower = np.where(down[:, None], start, end), np.where(down[:, None], end, start)
     # Half-open: a line through a corner crosses one of the two edges that meet there, or both or none at a tip.
-    first = np.clip(np.ceil(low - 0.5), top, bottom).astype(np.int64)
-    last = np.clip(np.ceil(high - 0.5), top, bottom).astype(np.int64)
-    count = last - first
-    edge = np.repeat(np.arange(len(points)), count)
-    rows = first[edge] + np.arange(len(edge)) - np.repeat(np.cumsum(count) - count, count)
-    begin, delta = start[edge], (end - start)[edge]
-    x = begin[:, 0] + (rows + 0.5 - begin[:, 1]) / delta[:, 1] * delta[:, 0]
-    return rows, x, np.where(delta[:, 1] > 0, 1, -1).astype(np.int32)
+    first = np.clip(np.ceil(upper[:, 1] - 0.5), top, bottom).astype(np.int64)
+    count = np.clip(np.ceil(lower[:, 1] - 0.5), top, bottom).astype(np.int64) - first
+    before = np.cumsum(count) - count
+    total = int(count.sum())
+    for begin in range(0, total, _CHUNK_CROSSINGS):
+        crossing = np.arange(begin, min(total, begin + _CHUNK_CROSSINGS))
+        edge = np.searchsorted(before, crossing, side="right") - 1
+        rows = first[edge] + crossing - before[edge]
+        (x, y), delta = upper[edge].T, (lower - upper)[edge]
+        yield rows, x + (rows + 0.5 - y) / delta[:, 1] * delta[:, 0], np.where(down[edge], 1, -1).astype(np.int32)

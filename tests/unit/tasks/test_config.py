@@ -73,6 +73,14 @@ def test_a_wrong_key_is_named_with_the_nearest_known_one(data: dict[str, Any], s
             {"preprocess": {"max_white_fraction": 0.8, "white_fraction_step": 0.05}},
             "white_fraction_most must not be below max_white_fraction",
         ),
+        ({"cohort": {"slides": "s", "tumour_values": [0]}}, "cohort.tumour_values.0 = 0"),
+        ({"cohort": {"slides": "s", "tumour_values": [256]}}, "cohort.tumour_values.0 = 256"),
+        ({"cohort": {"slides": "s", "tumour_values": []}}, "cohort.tumour_values"),
+        ({"cohort": {"slides": "s", "centres": ["two"]}}, "cohort.centres.0 = 'two'"),
+        ({"cohort": {"slides": "s", "patients": "P1"}}, "cohort.patients = 'P1'"),
+        ({"preprocess": {"tissue": {"method": "hsb"}}}, "preprocess.tissue.method = 'hsb'"),
+        ({"preprocess": {"tissue": {"max_blur_um": 0.1}}}, "preprocess.tissue.max_blur_um = 0.1"),
+        ({"preprocess": {"tissue": {"fill_holes_um2": -1}}}, "preprocess.tissue.fill_holes_um2 = -1"),
     ],
 )
 def test_a_wrong_value_is_named_with_what_is_allowed(data: dict[str, Any], said: str) -> None:

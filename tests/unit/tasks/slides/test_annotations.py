@@ -1,240 +1,159 @@
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tasks.errors import InputError
-from tasks.slides.annotations import Annotations, Polygon, read_annotations, tumour_mask
-from tasks.slides.asap import CAMELYON16_GROUPS, CAMELYON17_FIRST_GROUPS, CAMELYON17_GROUPS, to_asap_xml
+from tasks.slides.annotation_files import read_annotations
+from tasks.slides.annotations import Annotations, Polygon, Role, checked_outline, tumour_mask
 
-SQUARE = [(10, 10), (50, 10), (50, 50), (10, 50)]
-HOLE = [(20, 20), (30, 20), (30, 30), (20, 30)]
-
-
-def annotation(points: Sequence[tuple[object, object]], group: str = "Tumor", kind: str = "Polygon") -> str:
-    inner = "".join(f'<Coordinate Order="{order}" X="{x}" Y="{y}" />' for order, (x, y) in enumerate(points))
-    return (
-        f'<Annotation Name="a" Type="{kind}" PartOfGroup="{group}" Color="#F4FA58">'
-        f"<Coordinates>{inner}</Coordinates></Annotation>"
-    )
+Points = npt.NDArray[np.float64]
+SQUARE = np.array([(10.0, 10.0), (50.0, 10.0), (50.0, 50.0), (10.0, 50.0)])
+HOLE = np.array([(20.0, 20.0), (30.0, 20.0), (30.0, 30.0), (20.0, 30.0)])
 
 
-def write(folder: Path, *annotations: str, groups: str = "") -> Path:
-    path = folder / "slide.xml"
-    path.write_text(
-        '<?xml version="1.0"?><ASAP_Annotations><Annotations>'
-        + "".join(annotations)
-        + f"</Annotations><AnnotationGroups>{groups}</AnnotationGroups></ASAP_Annotations>"
-    )
-    return path
+def tumour(*outlines: Points) -> Annotations:
+    return Annotations(tuple(Polygon("a", "tumour", points) for points in outlines))
 
 
-def mask(annotations: Annotations, side: int = 60, downsample: float = 1) -> np.ndarray:
-    return tumour_mask(annotations, (side, side), downsample, downsample)
-
-
-@pytest.mark.parametrize("group", ["_0", "_1", "Tumor", "tumor", "metastases", "Metastases", "None"])
-def test_tumour_groups(tmp_path: Path, group: str) -> None:
-    assert mask(read_annotations(write(tmp_path, annotation(SQUARE, group)))).sum() == 1600
-
-
-@pytest.mark.parametrize("group", ["_2", "Exclusion", "exclusion", "normal"])
-@pytest.mark.parametrize("hole_first", [True, False])
-def test_holes_are_cut_out_whatever_the_order(tmp_path: Path, group: str, hole_first: bool) -> None:
-    parts = [annotation(SQUARE), annotation(HOLE, group)]
-    found = mask(read_annotations(write(tmp_path, *(parts[::-1] if hole_first else parts))))
-    assert found.sum() == 1600 - 100
-    assert not found[20:30, 20:30].any()
-
-
-def test_the_mask_is_zero_and_one(tmp_path: Path) -> None:
-    found = mask(read_annotations(write(tmp_path, annotation(SQUARE), annotation(SQUARE))))
-    assert found.dtype == np.uint8
-    assert set(np.unique(found)) == {0, 1}
-
-
-def test_a_mask_may_be_coarser_in_one_direction(tmp_path: Path) -> None:
-    found = tumour_mask(read_annotations(write(tmp_path, annotation(SQUARE))), (6, 12), 5, 10)
+def test_a_mask_may_be_coarser_in_one_direction() -> None:
+    found = tumour_mask(tumour(SQUARE), (6, 12), 5, 10)
     assert found.sum() == 8 * 4
     assert found[1:5, 2:10].all()
 
 
-def test_sub_groups_count_as_the_group_they_are_part_of(tmp_path: Path) -> None:
-    groups = '<Group Name="ducts" PartOfGroup="Tumor" /><Group Name="Tumor" PartOfGroup="None" />'
-    path = write(tmp_path, annotation(SQUARE, "ducts"), groups=groups)
-    assert mask(read_annotations(path)).sum() == 1600
+def test_holes_win_over_tumour_and_inner_outlines_over_their_own_polygon_only() -> None:
+    hole = Polygon("h", "hole", HOLE)
+    with_inner = Polygon("a", "tumour", SQUARE, (HOLE,))
+    over = Polygon("b", "tumour", HOLE + 5)
+
+    def area(*polygons: Polygon) -> int:
+        return int(tumour_mask(Annotations(polygons), (60, 60), 1, 1).sum())
+
+    assert area(with_inner) == 1600 - 100
+    assert area(with_inner, over) == area(over, with_inner) == 1600 - 100 + 25
+    assert area(with_inner, over, hole) == area(hole, over, with_inner) == 1600 - 100
 
 
-def test_other_groups_are_counted(tmp_path: Path) -> None:
-    groups = (
-        '<Group Name="fat" PartOfGroup="None" /><Group Name="x" PartOfGroup="y" /><Group Name="y" PartOfGroup="x" />'
-    )
-    path = write(tmp_path, annotation(SQUARE), annotation(SQUARE, "fat"), annotation(SQUARE, "x"), groups=groups)
-    found = read_annotations(path)
-    assert len(found.polygons) == 1
-    assert found.dropped == {
-        "group 'fat' is neither tumour nor hole": 1,
-        "group 'x' is neither tumour nor hole": 1,
-    }
-
-
-def test_a_file_with_unknown_groups_only_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="only 'fat', 'nerve'"):
-        read_annotations(write(tmp_path, annotation(SQUARE, "nerve"), annotation(SQUARE, "fat")))
-
-
-@pytest.mark.parametrize("kind", ["Polygon", "Spline", "Rectangle"])
-def test_outlines(tmp_path: Path, kind: str) -> None:
-    assert mask(read_annotations(write(tmp_path, annotation(SQUARE, kind=kind)))).sum() == 1600
-
-
-def test_a_rectangle_may_be_two_corners(tmp_path: Path) -> None:
-    path = write(tmp_path, annotation([(10, 10), (50, 50)], kind="Rectangle"))
-    assert mask(read_annotations(path)).sum() == 1600
-
-
-@pytest.mark.parametrize("kind", ["Dot", "PointSet"])
-def test_points_are_counted(tmp_path: Path, kind: str) -> None:
-    found = read_annotations(write(tmp_path, annotation(SQUARE), annotation([(1, 1)], kind=kind)))
-    assert len(found.polygons) == 1
-    assert found.dropped == {f"{kind} is no outline": 1}
-
-
-@pytest.mark.parametrize("points", [[], [(1, 1)], [(1, 1), (5, 5), (1, 1)], [(1, 1)] * 5])
-def test_outlines_without_area_are_counted(tmp_path: Path, points: list[tuple[object, object]]) -> None:
-    found = read_annotations(write(tmp_path, annotation(SQUARE), annotation(points)))
-    assert len(found.polygons) == 1
-    assert found.dropped == {"fewer than three distinct points": 1}
-
-
-@pytest.mark.parametrize("number", ["nan", "inf", "-inf", "", "12px", "1,234.5", "1,2,3"])
-def test_a_coordinate_that_is_no_number_is_an_error(tmp_path: Path, number: str) -> None:
-    with pytest.raises(InputError, match=r"slide\.xml \(annotation 'a'\): has the coordinate Y="):
-        read_annotations(write(tmp_path, annotation([*SQUARE[:3], (1, number)])))
-
-
-def test_decimal_commas(tmp_path: Path) -> None:
-    path = write(tmp_path, annotation([("10,5", "10"), (50, "10,0"), (50, 50)]))
-    assert read_annotations(path).polygons[0].points_level0_px.tolist() == [[10.5, 10], [50, 10], [50, 50]]
-
-
-def test_points_are_in_the_stated_order_and_not_closed_twice(tmp_path: Path) -> None:
-    text = annotation([*SQUARE, SQUARE[0]]).replace('Order="1"', 'Order="x"').replace('Order="2"', 'Order="1"')
-    path = write(tmp_path, text.replace('Order="x"', 'Order="2"'))
-    found = read_annotations(path).polygons[0].points_level0_px
-    assert found.tolist() == [[10, 10], [50, 50], [50, 10], [10, 50]]
-
-
-def test_polygons_outside_the_slide_are_counted_and_others_clipped(tmp_path: Path) -> None:
-    far = [(x + 1000, y) for x, y in SQUARE]
-    above = [(x, y - 50) for x, y in SQUARE]
-    partly = [(x - 20, y) for x, y in SQUARE]
-    found = read_annotations(write(tmp_path, annotation(far), annotation(above), annotation(partly)))
-    inside = found.within(60, 60)
+def test_polygons_outside_the_slide_are_counted_and_others_clipped() -> None:
+    inside = tumour(SQUARE + np.array([1000, 0]), SQUARE - np.array([0, 50]), SQUARE - np.array([20, 0])).within(60, 60)
     assert inside.dropped == {"outside the slide": 2}
-    assert mask(inside).sum() == 30 * 40
+    assert tumour_mask(inside, (60, 60), 1, 1).sum() == 30 * 40
     assert inside.within(60, 60) is inside
 
 
-BOMB = '<!DOCTYPE a [<!ENTITY b "ha"><!ENTITY c "&b;&b;&b;&b;">]>'
-OUTSIDE = '<!DOCTYPE a [<!ENTITY b SYSTEM "file:///etc/hostname">]>'
+def test_an_annotation_that_lies_outside_as_a_whole_is_of_another_slide() -> None:
+    with pytest.raises(InputError, match="all lie outside") as caught:
+        Annotations(tumour(SQUARE + 1000).polygons, source="a.xml").within(60, 60)
+    assert caught.value.subject == "a.xml"
+    hole = Annotations((Polygon("h", "hole", SQUARE + 1000),))
+    assert hole.within(60, 60).dropped == {"outside the slide": 1}
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "no xml",
-        "<ASAP_Annotations><Annotations>",
-        "<Other />",
-        f"{BOMB}<ASAP_Annotations>&c;</ASAP_Annotations>",
-        f"{OUTSIDE}<ASAP_Annotations>&b;</ASAP_Annotations>",
-        '<!DOCTYPE ASAP_Annotations SYSTEM "http://example.org/a.dtd"><ASAP_Annotations />',
-        '<?xml version="1.0" encoding="no-such-code"?><ASAP_Annotations />',
-    ],
+def test_a_mask_of_another_size_is_of_another_slide() -> None:
+    traced = Annotations(tumour(SQUARE).polygons, source="a_mask.tif", image_px=(60, 61))
+    assert traced.within(60, 61) is traced
+    with pytest.raises(InputError, match=r"a_mask\.tif: is a mask of 60 x 61 pixels, but its slide has 60 x 60"):
+        traced.within(60, 60)
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf, 1.1e9])
+def test_coordinates_that_are_no_positions_are_refused(wrong: float) -> None:
+    with pytest.raises(InputError, match=r"a\.xml: has a coordinate"):
+        checked_outline(np.vstack([SQUARE, [(1.0, wrong)]]), "a.xml")
+
+
+def test_an_outline_of_kilometres_is_refused() -> None:
+    scribble = np.tile([(0.0, 0.0), (2e5, 2e5)], (5000, 1))
+    with pytest.raises(InputError, match="longer than"):
+        checked_outline(scribble, "a.xml")
+    assert len(checked_outline(scribble[:500], "a.xml")) == 500
+
+
+def test_the_closing_point_is_left_out_once() -> None:
+    assert len(checked_outline(np.vstack([SQUARE, SQUARE[:1]]), "a.xml")) == 4
+    assert len(checked_outline(SQUARE, "a.xml")) == 4
+    assert checked_outline(np.empty((0, 2)), "a.xml").shape == (0, 2)
+
+
+# A rasteriser of its own: it counts in fractions, row by row, and paints by what each centre says. Where an edge passes
+# through a centre, floating point numbers may say one thing or the other, and it says neither.
+Exact = list[tuple[Fraction, Fraction]]
+Mask = npt.NDArray[np.bool_]
+HALF = Fraction(1, 2)
+
+
+def exact(points: Points, downsample: float) -> Exact:
+    return [(Fraction(x) / Fraction(downsample), Fraction(y) / Fraction(downsample)) for x, y in points.tolist()]
+
+
+def wound(corners: Exact, shape: tuple[int, int], undecided: Mask) -> Mask:
+    """Pixels whose centre the outline winds around, by the crossings of each row with the edges."""
+    crossings: dict[int, list[tuple[Fraction, int]]] = {}
+    for (x0, y0), (x1, y1) in zip(corners, corners[1:] + corners[:1], strict=True):
+        low, high = min(y0, y1), max(y0, y1)
+        for row in range(max(0, int(low) - 1), min(shape[0], int(high) + 2)):
+            if low <= row + HALF < high:
+                x = x0 + (row + HALF - y0) * (x1 - x0) / (y1 - y0)
+                crossings.setdefault(row, []).append((x, 1 if y1 > y0 else -1))
+    mask = np.zeros(shape, bool)
+    for row, found in crossings.items():
+        for column in range(shape[1]):
+            mask[row, column] = sum(turn for x, turn in found if x < column + HALF) != 0
+            undecided[row, column] |= any(x == column + HALF for x, _ in found)
+    return mask
+
+
+def agrees(painted: npt.NDArray[np.uint8], annotations: Annotations, downsample: float) -> bool:
+    shape = (painted.shape[0], painted.shape[1])
+    mask, undecided = np.zeros(shape, bool), np.zeros(shape, bool)
+    for role, value in (("tumour", True), ("hole", False)):
+        for polygon in annotations.polygons:
+            if polygon.role == role:
+                own, *inner = (wound(exact(ring, downsample), shape, undecided) for ring in polygon.rings)
+                for ring in inner:
+                    own &= ~ring
+                mask[own] = value
+    assert undecided.mean() < 0.1
+    return bool((painted.astype(bool) == mask)[~undecided].all())
+
+
+# Corners on a lattice of odd 1/64 px, so that none lies in the row of a pixel's centre at the downsamples below.
+corner = st.tuples(st.integers(-200, 1200), st.integers(-200, 1200)).map(
+    lambda point: ((2 * point[0] + 1) / 64, (2 * point[1] + 1) / 64)
 )
-def test_files_that_are_no_plain_annotation_xml_are_refused(tmp_path: Path, text: str) -> None:
-    path = tmp_path / "slide.xml"
-    path.write_text(text)
-    with pytest.raises(InputError, match=r"slide\.xml") as caught:
-        read_annotations(path)
-    assert caught.value.remedy
+ring = st.lists(corner, min_size=3, max_size=7).map(lambda points: np.array(points))
 
 
-@pytest.mark.parametrize("content", [b"\xff\xd8\xff\xe0 a picture", b"\x00" * 64])
-def test_bytes_that_are_no_text_are_refused(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "slide.xml"
-    path.write_bytes(content)
-    with pytest.raises(InputError, match="cannot be read as annotation XML"):
-        read_annotations(path)
+@st.composite
+def polygons(draw: st.DrawFn) -> Polygon:
+    role: Role = draw(st.sampled_from(["tumour", "tumour", "hole"]))
+    return Polygon("a", role, draw(ring), tuple(draw(st.lists(ring, max_size=2))))
 
 
-def test_no_annotations_are_no_tumour(tmp_path: Path) -> None:
-    assert mask(read_annotations(write(tmp_path))).sum() == 0
+@given(st.lists(polygons(), max_size=4), st.sampled_from([1.0, 2.0, 4.0, 0.5]))
+def test_the_mask_is_the_one_of_another_rasteriser(drawn: list[Polygon], downsample: float) -> None:
+    made = Annotations(tuple(drawn))
+    shape = (int(30 / downsample), int(26 / downsample))
+    assert agrees(tumour_mask(made, shape, downsample, downsample), made, downsample)
 
 
-@pytest.mark.parametrize("groups", [CAMELYON16_GROUPS, CAMELYON17_GROUPS, CAMELYON17_FIRST_GROUPS])
-def test_written_xml_is_read_back(tmp_path: Path, groups: dict[str, str]) -> None:
-    made = Annotations(
-        (Polygon('<"a" & b>', "tumour", np.array(SQUARE) + 0.25), Polygon("b", "hole", np.array(HOLE) - 0.5))
-    )
-    path = tmp_path / "slide.xml"
-    path.write_text(to_asap_xml(made, groups))  # type: ignore[arg-type]  # parametrised
-    found = read_annotations(path)
-    assert [(one.name, one.role) for one in found.polygons] == [('<"a" & b>', "tumour"), ("b", "hole")]
-    for one, other in zip(found.polygons, made.polygons, strict=True):
-        assert np.allclose(one.points_level0_px, other.points_level0_px)
-
-
-@pytest.mark.parametrize("name", ["tumor_107", "tumor_081"])
-def test_both_group_conventions_give_the_same_real_mask(real_data: Path, name: str) -> None:
-    folder = real_data / "camelyon" / "xml"
-    masks = [
-        tumour_mask(read_annotations(folder / f"{name}.{groups}.xml"), (3500, 3500), 32, 32)
-        for groups in ("groups_0_2", "groups_Tumor_Exclusion")
-    ]
-    assert masks[0].any()
-    assert (masks[0] == masks[1]).all()
-
-
-def test_the_holes_of_a_real_slide_are_no_tumour(real_data: Path) -> None:
-    found = read_annotations(real_data / "camelyon" / "xml" / "tumor_107.groups_0_2.xml")
-    assert (len(found.of("tumour")), len(found.of("hole"))) == (2, 3)
-    low = np.min([one.points_level0_px.min(axis=0) for one in found.polygons], axis=0)
-    shifted = Annotations(tuple(Polygon(p.name, p.role, p.points_level0_px - low) for p in found.polygons))
-    side = 16
-    high = np.max([one.points_level0_px.max(axis=0) for one in shifted.polygons], axis=0)
-    shape = (int(high[1] // side) + 1, int(high[0] // side) + 1)
-    mask_with = tumour_mask(shifted, shape, side, side)
-    without = tumour_mask(Annotations(tuple(shifted.of("tumour"))), shape, side, side)
-    holes = tumour_mask(
-        Annotations(tuple(Polygon(p.name, "tumour", p.points_level0_px) for p in shifted.of("hole"))), shape, side, side
-    )
-    assert holes.sum() > 100
-    assert not (mask_with & holes).any()
-    assert int(mask_with.sum()) == int(without.sum()) - int((without & holes).sum())
-    drawn = sum(shoelace(one.points_level0_px) for one in shifted.of("tumour"))
-    assert without.sum() * side**2 == pytest.approx(drawn, rel=2e-3)
-
-
-def shoelace(points: np.ndarray) -> float:
-    x, y = points.T
-    return float(abs(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2)
-
-
-def test_real_xml_agrees_with_the_polygons_others_made_of_it(real_data: Path) -> None:
-    found = read_annotations(real_data / "camelyon" / "xml" / "tumor_107.groups_0_2.xml")
-    theirs = json.loads((real_data / "camelyon" / "ncrf_json" / "Tumor_107.json").read_text())
-    ours = sorted(shoelace(one.points_level0_px) for one in found.of("tumour"))
-    assert ours == pytest.approx(sorted(shoelace(np.array(one["vertices"])) for one in theirs["positive"]), rel=1e-2)
-
-
-def test_the_mini_slide_has_three_lesions_and_a_hole(real_data: Path) -> None:
-    found = read_annotations(real_data / "mini_camelyon" / "patient_004_node_4.xml")
-    assert (len(found.of("tumour")), len(found.of("hole")), dict(found.dropped)) == (3, 1, {})
-    centre = found.of("hole")[0].points_level0_px.mean(axis=0) / 32
-    assert tumour_mask(found, (160, 192), 32, 32)[int(centre[1]), int(centre[0])] == 0
+@pytest.mark.parametrize("downsample", [16.0, 32.0026, 128.04])
+@pytest.mark.parametrize("name", ["tumor_107.groups_0_2", "patient_004_node_4.Tumor"])
+def test_masks_of_real_slides_are_exact_at_any_level(real_data: Path, name: str, downsample: float) -> None:
+    found = read_annotations(real_data / "camelyon" / "xml" / f"{name}.xml")
+    corners = np.vstack([one.points_level0_px for one in found.polygons])
+    corner = np.floor(corners.min(axis=0)) - 3
+    moved = Annotations(tuple(Polygon(p.name, p.role, p.points_level0_px - corner) for p in found.polygons))
+    # The whole of a lesion at a coarse level, its upper left part at a fine one.
+    extent = np.minimum(np.ceil((corners.max(axis=0) - corner) / downsample) + 2, 300).astype(int)
+    shape = (int(extent[1]), int(extent[0]))
+    painted = tumour_mask(moved, shape, downsample, downsample)
+    assert painted.any()
+    assert agrees(painted, moved, downsample)

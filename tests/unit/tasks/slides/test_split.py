@@ -4,9 +4,12 @@ from collections import defaultdict
 from pathlib import Path
 from random import Random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tasks.config import Split
+from tasks.errors import InputError
 from tasks.slides.cohort import SlideRecord, Truth
 from tasks.slides.split import assign_splits
 
@@ -112,3 +115,55 @@ def test_of_two_patients_one_is_for_training() -> None:
     assert sorted(assign_splits(records, 0.2, 0.25, 0).values()) == ["test", "train"]
     assert sorted(assign_splits(records, 0.2, 0.0, 0).values()) == ["train", "validation"]
     assert list(assign_splits(records[:1], 0.2, 0.25, 0).values()) == ["train"]
+
+
+@given(cohorts(), fractions, st.integers(0, 5), st.data())
+def test_a_given_split_is_kept_for_the_whole_patient(
+    records: list[SlideRecord], fractions: tuple[float, float], seed: int, data: st.DataObject
+) -> None:
+    patients = sorted(by_patient(records))
+    split: st.SearchStrategy[Split | None] = st.sampled_from([None, "train", "validation", "test"])
+    given_splits = {patient: data.draw(split) for patient in patients}
+    first = {own[0].name for own in by_patient(records).values()}
+    records = [
+        one.model_copy(update={"split": given_splits[one.patient]}) if one.name in first else one for one in records
+    ]
+    splits = assign_splits(records, *fractions, seed)
+    for one in records:
+        wanted = given_splits[one.patient]
+        assert wanted is None or splits[one.name] == wanted
+    for own in by_patient(records).values():
+        assert len({splits[one.name] for one in own}) == 1
+
+
+def test_given_splits_count_toward_the_fractions() -> None:
+    records = [record(f"s{k}", f"s{k}", "tumour") for k in range(100)]
+    records = [
+        one.model_copy(update={"split": "test" if k < 20 else "validation" if k < 30 else None})
+        for k, one in enumerate(records)
+    ]
+    splits = list(assign_splits(records, 0.2, 0.25, 0).values())
+    assert splits.count("test") == 25
+    assert splits.count("validation") == 16  # a fifth of those that are not for testing
+    full = [one.model_copy(update={"split": "test" if k < 40 else None}) for k, one in enumerate(records)]
+    assert list(assign_splits(full, 0.2, 0.25, 0).values()).count("test") == 40
+
+
+def test_a_given_split_comes_before_the_official_one() -> None:
+    one = record("test_001", "test_001", "unknown").model_copy(update={"split": "train"})
+    assert assign_splits([one, record("test_002", "test_002", "unknown")], 0.2, 0.25, 0) == {
+        "test_001": "train",
+        "test_002": "test",
+    }
+
+
+def test_a_patient_in_two_splits_is_refused() -> None:
+    records = [record(f"s{k}", "p", "tumour").model_copy(update={"split": k}) for k in ("train", "test")]
+    with pytest.raises(InputError, match="patient p: has slides in test and train"):
+        assign_splits(records, 0.2, 0.25, 0)
+
+
+def test_a_slide_that_is_only_labelled_is_spread_with_those_that_are_outlined() -> None:
+    records = [record(f"s{k}", f"s{k}", "unknown").model_copy(update={"label": "tumour"}) for k in range(2)]
+    records += [record("t", "t", "tumour")]
+    assert len(set(assign_splits(records, 0.2, 0.25, 0).values())) == 3

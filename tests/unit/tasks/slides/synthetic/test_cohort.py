@@ -10,7 +10,8 @@ import pytest
 
 from tasks.config import CohortConfig, TissueConfig
 from tasks.errors import InputError
-from tasks.slides.annotations import read_annotations, tumour_mask
+from tasks.slides.annotation_files import read_annotations
+from tasks.slides.annotations import tumour_mask
 from tasks.slides.camelyon import patient_stage, read_stages
 from tasks.slides.cohort import find_slides
 from tasks.slides.reader import open_slide
