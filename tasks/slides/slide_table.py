@@ -158,13 +158,20 @@ def _file(cells: dict[str, str], column: str, table: Path, where: str) -> Path |
     if not cells.get(column):
         return None
     path = table.parent / cells[column]
-    if not path.is_file():
+    if not _is_file(path):
         raise InputError(
-            f"names the {column} {path}, which is no file",
+            f"names the {column} {path}, which is no file, or not yours to read",
             subject=where,
             remedy="correct the path; a relative one begins at the folder of the table",
         )
     return path
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # in a closed folder, or a name that no file can have
+        return False
 
 
 def _known(cells: dict[str, str], column: str, known: dict[str, T], where: str) -> T | None:

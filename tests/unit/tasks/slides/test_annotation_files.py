@@ -1,10 +1,16 @@
 from __future__ import annotations
 
+import functools
+import io
 import json
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
+import tifffile
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tasks.errors import InputError
 from tasks.slides.annotation_files import read_annotations
@@ -75,3 +81,46 @@ def test_a_million_corners_of_geojson(tmp_path: Path) -> None:
     assert (found.polygons[0].points_level0_px == points).all()
     area = tumour_mask(found, (250, 250), 8, 8).sum() * 64
     assert area == pytest.approx(np.pi * (900**2 + 50**2 / 2), rel=5e-3)
+
+
+@functools.cache
+def sound(suffix: str) -> bytes:
+    """A small annotation file of each kind."""
+    if suffix == ".xml":
+        return to_asap_xml(DRAWN).encode()
+    if suffix == ".geojson":
+        return to_geojson(DRAWN).encode()
+    memory = io.BytesIO()
+    mask = np.zeros((40, 40), np.uint8)
+    mask[8:30, 5:20] = 255
+    with tifffile.TiffWriter(memory) as file:
+        for step in (1, 2):
+            file.write(
+                mask[::step, ::step], subfiletype=step - 1, tile=(16, 16), compression="lzw", photometric="minisblack"
+            )
+    return memory.getvalue()
+
+
+edits = st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.binary(max_size=4), st.integers(0, 4)), max_size=4)
+
+
+@given(st.sampled_from([".xml", ".geojson", ".tif"]), edits, st.floats(0, 1))
+def test_a_damaged_file_is_read_or_refused_by_name_and_nothing_else(
+    suffix: str, changes: list[tuple[float, bytes, int]], kept: float
+) -> None:
+    data = sound(suffix)
+    for place, new, removed in changes:
+        at = int(place * len(data))
+        data = data[:at] + new + data[at + removed :]
+    if kept < 0.5:
+        data = data[: int(2 * kept * len(data))]
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / f"a{suffix}"
+        path.write_bytes(data)
+        try:
+            found = read_annotations(path)
+        except InputError as error:
+            assert str(path) in str(error.subject)  # noqa: PT017
+            assert error.remedy  # noqa: PT017
+        else:
+            tumour_mask(found, (40, 40), 1, 1)

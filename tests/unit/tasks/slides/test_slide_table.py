@@ -119,6 +119,7 @@ def test_slides_far_from_the_table_have_their_annotations_beside_and_one_above(t
     ("line", "cause"),
     [
         ("none.tif,,,,,", "names the path {folder}/none.tif, which is no file"),
+        ("x" * 300 + ",,,,,", "which is no file"),
         ("sub,,,,,", "names the path {folder}/sub, which is no file"),
         ("a.tif,,,,none.xml,", "names the annotation {folder}/none.xml, which is no file"),
         (",P1,,,,", "names no slide"),
