@@ -50,6 +50,18 @@ def test_patches_on_the_edge_and_unknown_fractions_are_good(tmp_path: Path) -> N
     assert verify_shard(shard) == 2
 
 
+def test_where_the_size_of_the_slide_is_not_known_positions_are_only_not_negative(tmp_path: Path) -> None:
+    unknown = {"slide_width_px": None, "slide_height_px": None, "seed": None, "sampling": "imported"}
+    shard = write_coloured(tmp_path / "a.h5", LABELS, step_px=100_000, **unknown)
+    assert verify_shard(shard) == len(LABELS)
+    with pytest.raises(IntegrityError, match=r"y_level0_px out of the slide \(below 0 px\) in 1 of 6 rows"):
+        verify_shard(changed(shard, "y_level0_px", 2, -1))
+    half = write_coloured(tmp_path / "b.h5", LABELS, step_px=100_000, slide_height_px=None)
+    with pytest.raises(IntegrityError, match=r"x_level0_px out of the slide \(0..1000 px\) in 5 of 6 rows") as caught:
+        verify_shard(half)
+    assert "y_level0_px" not in caught.value.cause
+
+
 @pytest.mark.parametrize(
     ("column", "value", "said"),
     [
