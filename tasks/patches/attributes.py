@@ -38,6 +38,8 @@ class ShardAttributes(Record):
         How the pixels are stored: see `tasks.patches.raw_pixels`, `tile_storage` and `jpeg_pixels`.
     configuration
         The configuration that the shard depends on, as JSON.
+    converted_from
+        Digest of the shard whose pixels were stored in another way to make this one; None: it is no such copy.
     """
 
     format: Literal["camnet-patches/1"] = SCHEMA
@@ -61,6 +63,7 @@ class ShardAttributes(Record):
     encoding: Encoding = "raw"
     colour_order: Literal["RGB"] = "RGB"
     configuration: str
+    converted_from: str | None = None
     code_version: str = Field(default_factory=lambda: code_version())
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 
 import h5py
@@ -11,7 +12,7 @@ import numpy as np
 from tasks.hdf5 import Body
 from tasks.patches.attributes import ShardAttributes
 from tasks.patches.damage import damaged, place_of, plain_dataset
-from tasks.patches.pixel_storage import Ints, PlainBytes, Rgb, runs
+from tasks.patches.pixel_storage import Ints, PlainBytes, Rgb, runs, stream_in_order
 
 DATASET = "patches"
 
@@ -55,7 +56,7 @@ class RawReader:
         if dataset.ndim != 4 or dataset.shape[1:] != (side, side, 3):
             raise damaged(path, f"has patches of shape {dataset.shape} for a patch of {side} px")
         self.rows = int(dataset.shape[0])
-        self._patch_bytes = side * side * 3
+        self._side_px, self._patch_bytes = side, side * side * 3
         self._bytes = PlainBytes(path, place_of(path, dataset, self.rows * self._patch_bytes))
 
     def read(self, rows: Ints, pixels: Rgb) -> None:
@@ -64,6 +65,10 @@ class RawReader:
         for start, stop in runs(rows):
             place = memory[start * self._patch_bytes : stop * self._patch_bytes]
             self._bytes.into(place, int(rows[start]) * self._patch_bytes)
+
+    def stream(self) -> Iterator[tuple[int, Rgb]]:
+        """See `PixelReader.stream`."""
+        return stream_in_order(self, self._side_px)
 
     def close(self) -> None:
         """See `PixelReader.close`."""

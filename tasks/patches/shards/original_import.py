@@ -19,13 +19,13 @@ from tasks.digests import file_digest
 from tasks.errors import CamNetError, InputError, IntegrityError
 from tasks.patches.attributes import ShardAttributes
 from tasks.patches.filters import white_and_black_fraction
+from tasks.patches.pixel_storage import in_batches
 from tasks.patches.shards.find import SUFFIX
 from tasks.patches.shards.original_entries import REMEDY, Entry, OriginalEntries, as_input
 from tasks.patches.shards.original_layout import TISSUES
 from tasks.patches.store import PatchBatch, open_shard, write_shard
 from tasks.slides.camelyon import parse_name
 
-_BATCH_BYTES = 32 << 20
 _WHITE_LEVEL = 200
 _MAX_LOCATION = 1 << 31
 
@@ -124,11 +124,9 @@ class _Piece:
         return int(self.patches.shape[1])
 
     def batches(self) -> Iterator[PatchBatch]:
-        step = max(1, _BATCH_BYTES // (3 * self.patch_px**2))
-        for start in range(0, len(self.x_level0_px), step):
-            rows = np.s_[start : start + step]
+        for rows in in_batches(np.arange(len(self.x_level0_px)), self.patch_px):
             with as_input(Path(self.patches.file.filename)):
-                stored = self.patches[rows]
+                stored = self.patches[rows[0] : rows[-1] + 1]
             pixels = np.ascontiguousarray(stored[..., ::-1])
             unknown = np.full(len(pixels), np.nan, np.float32)
             white = [white_and_black_fraction(patch, _WHITE_LEVEL)[0] for patch in pixels]

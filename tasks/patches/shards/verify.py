@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from tasks.errors import IntegrityError
 from tasks.patches.candidates import TUMOUR
-from tasks.patches.shards.reading import batches
 from tasks.patches.store import Shard, open_shard
 
 _REMEDY = "make the shard again at its site and transfer it again"
@@ -37,7 +36,7 @@ def verify_shard(path: Path) -> int:
         problems = [*_position_problems(shard), *_fraction_problems(shard), *_label_problems(shard)]
         if problems:
             raise IntegrityError("has " + "; ".join(problems), subject=path, remedy=_REMEDY)
-        return sum(len(pixels) for _, pixels in batches(shard))
+        return sum(1 for _ in shard.stream())
 
 
 def _position_problems(shard: Shard) -> list[str]:

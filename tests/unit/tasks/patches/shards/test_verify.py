@@ -104,7 +104,7 @@ def test_damage_of_the_pixels_is_found_in_the_last_row(tmp_path: Path) -> None:
 
 
 def test_batches_are_bounded_and_complete(shard: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasks.patches.shards.reading._BATCH_BYTES", 2 * 3 * 16 * 16 + 5)
+    monkeypatch.setattr("tasks.patches.pixel_storage.BATCH_BYTES", 2 * 3 * 16 * 16 + 5)
     with open_shard(shard) as opened:
         found = list(batches(opened))
         some = list(batches(opened, np.array([4, 0, 2])))
