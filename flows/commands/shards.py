@@ -24,7 +24,7 @@ PathsArgument = Annotated[list[Path], typer.Argument(help="shards, or folders wi
 
 def register(app: typer.Typer) -> None:
     """Add the group of commands to `app`."""
-    group = typer.Typer(name="shards", help="Look into shards, check and exchange them.", no_args_is_help=True)
+    group = typer.Typer(name="shards", help="Look into shards, check, convert and exchange them.", no_args_is_help=True)
     group.command()(info)
     group.command()(verify)
     group.command()(convert)
@@ -77,7 +77,9 @@ def verify(
 def convert(
     paths: PathsArgument,
     folder: Annotated[Path, typer.Argument(metavar="DEST", help="folder for the shards")],
-    to: Annotated[Encoding, typer.Option(help="raw: the pixels; jpeg: each patch compressed as the slide is")],
+    to: Annotated[
+        Encoding, typer.Option(help="raw: the pixels; jpeg: each patch compressed, as its slide is if it is known")
+    ],
     as_json: JsonOption = False,
 ) -> None:
     """Store the pixels of shards in another way. Stopped, the same command goes on."""
