@@ -111,7 +111,8 @@ def _write(shard: Shard, path: Path, attributes: ShardAttributes) -> None:
     white_fraction = shard.white_fraction.copy()
     unknown = np.isnan(white_fraction)
     white_level = _white_level(shard) if unknown.any() else 0
-    with write_shard(path, attributes, _example(shard)) as writer:
+    example = _example(shard) if attributes.encoding == "jpeg" else None
+    with write_shard(path, attributes, example) as writer:
         for row, pixels in shard.stream():
             writer.put(row, pixels)
             if unknown[row]:
