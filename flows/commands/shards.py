@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from flows.commands.options import JsonOption, print_json
-from tasks.config import Split
+from tasks.config import Encoding, Split
 from tasks.errors import InputError
 
 if TYPE_CHECKING:
@@ -24,9 +24,10 @@ PathsArgument = Annotated[list[Path], typer.Argument(help="shards, or folders wi
 
 def register(app: typer.Typer) -> None:
     """Add the group of commands to `app`."""
-    group = typer.Typer(name="shards", help="Look into shards, check and exchange them.", no_args_is_help=True)
+    group = typer.Typer(name="shards", help="Look into shards, check, convert and exchange them.", no_args_is_help=True)
     group.command()(info)
     group.command()(verify)
+    group.command()(convert)
     group.command()(export)
     group.command("import")(import_file)
     group.command()(link)
@@ -73,6 +74,38 @@ def verify(
     batch.raise_if_bad()
 
 
+def convert(
+    paths: PathsArgument,
+    folder: Annotated[Path, typer.Argument(metavar="DEST", help="folder for the shards")],
+    to: Annotated[
+        Encoding, typer.Option(help="raw: the pixels; jpeg: each patch compressed, as its slide is if it is known")
+    ],
+    as_json: JsonOption = False,
+) -> None:
+    """Store the pixels of shards in another way. Stopped, the same command goes on."""
+    from flows.shard_batch import each
+    from tasks.patches.shards.convert import Converted, convert_shard, find_conversions
+
+    if to == "tiles":
+        raise InputError(
+            "cannot be made of a shard: only a slide has tiles",
+            subject="--to tiles",
+            remedy='make shards of the slides with preprocess.encoding = "tiles"',
+        )
+    _refuse_file(folder)
+    destinations = find_conversions(paths, folder)
+
+    def told(done: Converted) -> str:
+        return f"{done.rows:,} patches in {done.bytes:,} bytes{' (found finished)' * done.reused}"
+
+    batch = each(destinations, lambda path: convert_shard(path, destinations[path], to), told)
+    if as_json:
+        print_json(
+            {"converted": [done.model_dump(mode="json") for done in batch.results], "failures": batch.failures()}
+        )
+    batch.raise_if_partial()
+
+
 def export(
     paths: PathsArgument,
     folder: Annotated[Path, typer.Argument(metavar="DEST", help="folder for the files")],
@@ -88,8 +121,7 @@ def export(
     from tasks.patches.shards.find import find_shards
 
     exporter = _exporter(to, mask_level, image, max_tar_bytes)
-    if folder.is_file():
-        raise InputError("is a file", subject=folder, remedy="name the folder to export to last")
+    _refuse_file(folder)
 
     def told(done: Exported) -> str:
         written = done.written
@@ -155,6 +187,11 @@ def link(
         print_json(linked)
         return
     Console(highlight=False).print(f"{linked.path}: {linked.rows:,} patches of {linked.shards} shards", soft_wrap=True)
+
+
+def _refuse_file(folder: Path) -> None:
+    if folder.is_file():
+        raise InputError("is a file", subject=folder, remedy="name the folder for what is made last")
 
 
 def _exporter(to: Format, mask_level: int | None, image: Image | None, max_tar_bytes: int | None) -> Exporter:

@@ -110,10 +110,17 @@ def _score(model: keras.Model, shard: Shard, attributes: ScoreAttributes, batch_
 def _score_attributes(shard: Shard, model_digest: str, shard_digest: str) -> ScoreAttributes:
     source = shard.attributes
     if source.sampling != "grid":
+        positions = "random positions" if source.sampling == "random" else "positions that another tool chose"
         raise InputError(
-            "holds patches at random positions, of which no heatmap can be made",
+            f"holds patches at {positions}, of which no heatmap can be made",
             subject=shard.path,
             remedy="score the dense shard of this slide (preprocess.grid_splits)",
+        )
+    if source.slide_width_px is None or source.slide_height_px is None:
+        raise InputError(
+            "does not say how large the slide is, so that no heatmap can be made",
+            subject=shard.path,
+            remedy="cut the slide itself into a dense shard (preprocess.grid_splits)",
         )
     shared = set(ScoreAttributes.model_fields) & set(ShardAttributes.model_fields) - {"format"}
     values = source.model_dump(include=shared) | {

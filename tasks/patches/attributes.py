@@ -23,17 +23,23 @@ class ShardAttributes(Record):
     mpp
         µm per pixel of the patches.
     patch_px, stride_px
-        In pixels of `mpp`; a stride of 0 means random positions.
+        In pixels of `mpp`; a stride of 0 means that there is none, or that it is not known.
     cut_px
         Side of a patch in pixels of `level`, before it was scaled to `patch_px`; None: it was not scaled.
     slide_width_px, slide_height_px
-        Size of the slide at level 0.
+        Size of the slide at level 0; None: not known.
+    sampling
+        ``random``, ``grid``, or ``imported``: another tool chose the positions, in a way that is not known.
+    seed
+        Of the choice of positions; None: not known.
     truth
         What is known of the slide: ``tumour`` (annotated), ``negative`` or ``unknown``.
     encoding
         How the pixels are stored: see `tasks.patches.raw_pixels`, `tile_storage` and `jpeg_pixels`.
     configuration
         The configuration that the shard depends on, as JSON.
+    converted_from
+        Digest of the shard whose pixels were stored in another way to make this one; None: it is no such copy.
     """
 
     format: Literal["camnet-patches/1"] = SCHEMA
@@ -50,13 +56,14 @@ class ShardAttributes(Record):
     patch_px: int = Field(ge=1, le=4096)
     stride_px: int = Field(ge=0)
     cut_px: int | None = Field(None, ge=1, le=16384)
-    slide_width_px: int = Field(ge=1)
-    slide_height_px: int = Field(ge=1)
-    sampling: Literal["random", "grid"]
-    seed: int = Field(ge=0)
+    slide_width_px: int | None = Field(None, ge=1)
+    slide_height_px: int | None = Field(None, ge=1)
+    sampling: Literal["random", "grid", "imported"]
+    seed: int | None = Field(None, ge=0)
     encoding: Encoding = "raw"
     colour_order: Literal["RGB"] = "RGB"
     configuration: str
+    converted_from: str | None = None
     code_version: str = Field(default_factory=lambda: code_version())
 
     @property

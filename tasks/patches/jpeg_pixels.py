@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import h5py
@@ -13,7 +14,7 @@ from tasks.hdf5 import Body
 from tasks.patches.attributes import ShardAttributes
 from tasks.patches.damage import damaged, place_of, plain_column, plain_dataset
 from tasks.patches.jpeg_encoder import JpegEncoder
-from tasks.patches.pixel_storage import Ints, PlainBytes, Rgb
+from tasks.patches.pixel_storage import Ints, PlainBytes, Rgb, stream_in_order
 
 DATA, OFFSET, SIZE = "jpeg/data", "jpeg/offset_bytes", "jpeg/size_bytes"
 _INT64 = np.dtype("int64")
@@ -67,7 +68,7 @@ class JpegReader:
     """A `PixelReader` for such streams."""
 
     def __init__(self, path: Path, file: h5py.File, attributes: ShardAttributes) -> None:
-        self._path = path
+        self._path, self._side_px = path, attributes.patch_px
         data = plain_dataset(path, file, DATA, np.dtype("uint8"))
         self.rows = int(plain_dataset(path, file, OFFSET, _INT64).shape[0])
         self._offset, self._size = (plain_column(path, file, name, _INT64, self.rows) for name in (OFFSET, SIZE))
@@ -81,6 +82,10 @@ class JpegReader:
             decoded = simplejpeg.decode_jpeg(stream, "RGB", buffer=pixels[place])
             if decoded.shape != pixels.shape[1:]:
                 raise damaged(self._path, f"has a patch of {decoded.shape[1]} x {decoded.shape[0]} px in row {row}")
+
+    def stream(self) -> Iterator[tuple[int, Rgb]]:
+        """See `PixelReader.stream`."""
+        return stream_in_order(self, self._side_px)
 
     def close(self) -> None:
         """See `PixelReader.close`."""

@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 
 MOST_PIECES = 512
 """Of one call to the operating system, which takes 1,024 at most."""
+BATCH_BYTES = 32 << 20
+"""Pixels that are held at a time when a whole shard is read."""
+
 Ints = NDArray[np.int64]
 Rgb = NDArray[np.uint8]
 
@@ -44,6 +47,9 @@ class PixelReader(Protocol):
 
     def read(self, rows: Ints, pixels: Rgb) -> None:
         """Read patches in the order of `rows`, each of them in range, into `pixels`: uint8 (n, H, W, 3), RGB."""
+
+    def stream(self) -> Iterator[tuple[int, Rgb]]:
+        """Give each patch once with its row, in the order that costs least; valid until the next step."""
 
     def close(self) -> None:
         """Close what is open."""
@@ -83,6 +89,24 @@ class PlainBytes:
     def close(self) -> None:
         """Close the file."""
         os.close(self._descriptor)
+
+
+def in_batches(rows: Ints, side_px: int) -> Iterator[Ints]:
+    """Cut `rows` into parts whose patches have about `BATCH_BYTES`."""
+    step = max(1, BATCH_BYTES // (3 * side_px**2))
+    for start in range(0, len(rows), step):
+        yield rows[start : start + step]
+
+
+def stream_in_order(reader: PixelReader, side_px: int) -> Iterator[tuple[int, Rgb]]:
+    """Give each patch with its row, from the first to the last (see `PixelReader.stream`)."""
+    memory = np.empty((0, side_px, side_px, 3), np.uint8)
+    for rows in in_batches(np.arange(reader.rows), side_px):
+        if len(memory) < len(rows):
+            memory = np.empty((len(rows), side_px, side_px, 3), np.uint8)
+        pixels = memory[: len(rows)]
+        reader.read(rows, pixels)
+        yield from zip(rows.tolist(), pixels, strict=True)
 
 
 def runs(rows: Ints) -> Iterator[tuple[int, int]]:

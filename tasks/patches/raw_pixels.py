@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 
 import h5py
@@ -11,7 +12,7 @@ import numpy as np
 from tasks.hdf5 import Body
 from tasks.patches.attributes import ShardAttributes
 from tasks.patches.damage import damaged, place_of, plain_dataset
-from tasks.patches.pixel_storage import Ints, PlainBytes, Rgb, runs
+from tasks.patches.pixel_storage import Ints, PlainBytes, Rgb, runs, stream_in_order
 
 DATASET = "patches"
 
@@ -55,7 +56,7 @@ class RawReader:
         if dataset.ndim != 4 or dataset.shape[1:] != (side, side, 3):
             raise damaged(path, f"has patches of shape {dataset.shape} for a patch of {side} px")
         self.rows = int(dataset.shape[0])
-        self._patch_bytes = side * side * 3
+        self._side_px, self._patch_bytes = side, side * side * 3
         self._bytes = PlainBytes(path, place_of(path, dataset, self.rows * self._patch_bytes))
 
     def read(self, rows: Ints, pixels: Rgb) -> None:
@@ -69,6 +70,10 @@ class RawReader:
             self._bytes.into(
                 [memory[start : start + size] for start in starts[first:last]], int(in_order[first]) * size
             )
+
+    def stream(self) -> Iterator[tuple[int, Rgb]]:
+        """See `PixelReader.stream`."""
+        return stream_in_order(self, self._side_px)
 
     def close(self) -> None:
         """See `PixelReader.close`."""

@@ -222,6 +222,19 @@ class Shard:
             self._pixels.read(wanted, pixels)
         return pixels
 
+    def stream(self) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+        """Give each patch once with its row, in the order that costs least and with some 32 MiB of pixels at a time.
+
+        The pixels, uint8 (H, W, 3), RGB, are valid until the next step. Raises as `read` does.
+        """
+        with named_damage(self.path):
+            yield from self._pixels.stream()
+
+    def example(self) -> bytes | None:
+        """Give a JPEG stream of the slide itself; None where the shard has none (encodings ``raw``, ``jpeg``)."""
+        with named_damage(self.path):
+            return self._pixels.example() if isinstance(self._pixels, TileReader) else None
+
     def close(self) -> None:
         """Close the file."""
         self._pixels.close()

@@ -5,6 +5,7 @@ Nothing is decoded to write it and no pixel changes; a patch is cut out of the d
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import h5py
@@ -18,7 +19,7 @@ from tasks.patches.cut import cut_patches
 from tasks.patches.damage import damaged, place_of, plain_column, plain_dataset
 from tasks.patches.jpeg_pixels import refuse_places_outside
 from tasks.patches.pieces import pieces_of
-from tasks.patches.pixel_storage import Ints, PlainBytes, Rgb
+from tasks.patches.pixel_storage import BATCH_BYTES, Ints, PlainBytes, Rgb
 from tasks.patches.scale import corners_px, scaled
 from tasks.slides.tiff_tiles import TiffTiles, decode_tile
 from tasks.slides.tile_grid import TileGrid
@@ -27,6 +28,7 @@ DATA, HEAD, GRID = "tiles/data", "tiles/head", "tiles/grid_px"
 NUMBER, OFFSET, SIZE = "tiles/number", "tiles/offset_bytes", "tiles/size_bytes"
 _INT64, _UINT8 = np.dtype("int64"), np.dtype("uint8")
 _LARGEST_TILE_PX = 4096
+_STRETCH_ROWS = 1 << 14
 
 
 def copy_tiles(tiles: TiffTiles, x_px: Ints, y_px: Ints, side_px: int, body: Body, file: h5py.File) -> None:
@@ -69,10 +71,49 @@ class TileReader:
 
     def read(self, rows: Ints, pixels: Rgb) -> None:
         """See `PixelReader.read`."""
+        for place, patch in self._cut(rows):
+            pixels[place] = patch
+
+    def stream(self) -> Iterator[tuple[int, Rgb]]:
+        """See `PixelReader.stream`: long stretches of rows, each in the order of the tiles.
+
+        Rows lie along a curve, so that the tiles of a stretch are few, and nearly all of them are decoded once.
+        """
+        start = 0
+        while start < self.rows:
+            rows = self._stretch(start)
+            for place, patch in self._cut(rows):
+                yield int(rows[place]), patch
+            start += len(rows)
+
+    def example(self) -> bytes | None:
+        """Give the largest tile as a JPEG file of its own; None: nothing was scanned."""
+        try:
+            return self._tiles.example()
+        except InputError as error:
+            raise damaged(self._path, "has a tile that cannot be decoded") from error
+
+    def _cut(self, rows: Ints) -> Iterator[tuple[int, Rgb]]:
         for place, cut in cut_patches(self._tiles, self._x_px[rows], self._y_px[rows], self._side_px):
             if cut is None:
                 raise damaged(self._path, f"has a tile that cannot be decoded, of row {rows[place]}")
-            pixels[place] = scaled(cut, self._patch_px)
+            yield place, scaled(cut, self._patch_px)
+
+    def _stretch(self, start: int) -> Ints:
+        """Give the next rows: as many as do not take more than `BATCH_BYTES` while they wait for their tiles."""
+        rows = np.arange(start, min(start + _STRETCH_ROWS, self.rows))
+        while len(rows) > 1 and self._most_waiting(rows) * 3 * self._side_px**2 > BATCH_BYTES:
+            rows = rows[: len(rows) // 2]
+        return rows
+
+    def _most_waiting(self, rows: Ints) -> int:
+        """Most patches that have some of their tiles and not all, when tiles are visited in their order."""
+        grid, x_px, y_px, reach_px = self._tiles.grid, self._x_px[rows], self._y_px[rows], self._side_px - 1
+        first = y_px // grid.tile_height_px * grid.columns + x_px // grid.tile_width_px
+        last = (y_px + reach_px) // grid.tile_height_px * grid.columns + (x_px + reach_px) // grid.tile_width_px
+        begin, end = np.sort(first[first < last]), np.sort(last[first < last])
+        # Those that begin up to a tile, less those that end before it.
+        return int((np.arange(1, len(begin) + 1) - np.searchsorted(end, begin)).max(initial=0))
 
     def close(self) -> None:
         """See `PixelReader.close`."""
@@ -92,7 +133,7 @@ class _StoredTiles:
         )
         refuse_places_outside(path, self._offset, self._size, int(data.size))
         self._place = {number: place for place, number in enumerate(numbers.tolist())}
-        self._head = plain_dataset(path, file, HEAD, _UINT8)[:].tobytes()
+        self._head: bytes = plain_dataset(path, file, HEAD, _UINT8)[:].tobytes()
         self._bytes = PlainBytes(path, place_of(path, data, int(data.size)))
 
     @property
@@ -108,6 +149,15 @@ class _StoredTiles:
             out[:] = 255
             return
         decode_tile(self._bytes.bytes(size, int(self._offset[place])), self._head, out, self._path, tile)
+
+    def example(self) -> bytes | None:
+        if not self._size.any():
+            return None
+        place = int(self._size.argmax())
+        stream = self._bytes.bytes(int(self._size[place]), int(self._offset[place]))
+        # It is decoded to see that it is what it should be.
+        decode_tile(stream, self._head, self._grid.new_tile(), self._path, place)
+        return self._head + stream[2:]
 
     def close(self) -> None:
         self._bytes.close()

@@ -68,6 +68,33 @@ def test_verify_answers_with_its_exit_code(folder: Path) -> None:
     assert camnet("shards", "verify").code == 2
 
 
+def test_convert_goes_on_after_a_bad_shard_and_finds_what_is_finished(folder: Path, bad: Path, tmp_path: Path) -> None:
+    (folder / "deep").mkdir()
+    (folder / "1.patches.h5").rename(folder / "deep" / "0.patches.h5")
+    done = camnet("shards", "convert", folder, tmp_path / "jpeg", "--to", "jpeg", "--json")
+    told = json.loads(done.output)
+    assert (done.code, done.error["error"]) == (3, "PartialResult")
+    assert [failure["subject"] for failure in told["failures"]] == [str(bad)]
+    names = ["0.patches.h5", "deep/0.patches.h5"]
+    assert [shard["path"] for shard in told["converted"]] == [str(tmp_path / "jpeg" / name) for name in names]
+    bad.unlink()
+    again = camnet("shards", "convert", folder, tmp_path / "jpeg", "--to", "jpeg", "--json")
+    assert (again.code, [shard["reused"] for shard in json.loads(again.output)["converted"]]) == (0, [True, True])
+    assert camnet("shards", "convert", tmp_path / "jpeg", tmp_path / "raw", "--to", "raw").code == 0
+    facts = json.loads(camnet("shards", "info", tmp_path / "raw", "--json").output)["shards"]
+    assert [(shard["encoding"], shard["rows"]) for shard in facts] == [("raw", 5), ("raw", 5)]
+    assert camnet("shards", "verify", tmp_path / "jpeg", tmp_path / "raw").code == 0
+
+
+def test_only_a_slide_has_tiles(folder: Path, tmp_path: Path) -> None:
+    done = camnet("shards", "convert", folder, tmp_path / "out", "--to", "tiles")
+    assert (done.code, "only a slide has tiles" in done.error["cause"]) == (2, True)
+    assert "preprocess.encoding" in done.error["remedy"]
+    assert not (tmp_path / "out").exists()
+    inside = camnet("shards", "convert", folder, folder / "raw", "--to", "raw")
+    assert (inside.code, inside.error["subject"]) == (2, str(folder / "raw"))
+
+
 def test_export_in_each_format(folder: Path, bad: Path, tmp_path: Path) -> None:
     png = camnet("shards", "export", folder, tmp_path / "png", "--to", "png")
     assert (png.code, png.error["error"]) == (3, "PartialResult")

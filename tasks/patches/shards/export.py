@@ -8,10 +8,10 @@ from typing import Protocol
 from tasks import atomic
 from tasks.artifacts import Record, RelativePath, read_record
 from tasks.caching import content_key
-from tasks.digests import file_digest
-from tasks.errors import InputError, IntegrityError
+from tasks.errors import InputError
 from tasks.patches.shards.find import shard_stem
 from tasks.patches.shards.names import safe_name
+from tasks.patches.shards.reading import shard_digest
 from tasks.patches.store import Shard, open_shard
 
 RECEIPTS = ".camnet-export"
@@ -88,7 +88,7 @@ def export_shard(path: Path, folder: Path, exporter: Exporter) -> Exported:
     InputError
         The folder holds files of these names that come from elsewhere, or the format cannot hold this slide.
     """
-    digest = _digest(path)
+    digest = shard_digest(path)
     key = content_key(exporter.format, inputs=[path.name, digest], config=None, code=[])
     receipt_path = folder / RECEIPTS / f"{key}.json"
     receipt = read_record(receipt_path, Receipt)
@@ -103,13 +103,6 @@ def export_shard(path: Path, folder: Path, exporter: Exporter) -> Exported:
         written = exporter.write(shard, folder, stem)
     atomic.write_text(receipt_path, receipt.model_copy(update={"written": written}).model_dump_json(indent=1))
     return Exported(shard=path, written=written, reused=False)
-
-
-def _digest(path: Path) -> str:
-    try:
-        return file_digest(path)
-    except OSError as error:
-        raise IntegrityError(f"cannot be read ({error.strerror})", subject=path, remedy="transfer it again") from error
 
 
 def _all_there(folder: Path, written: Written) -> bool:

@@ -18,18 +18,30 @@ def find_shards(paths: Iterable[Path]) -> list[Path]:
     InputError
         A path is not there, or a folder holds no shard.
     """
-    found: dict[Path, None] = {}
+    return list(find_places(paths))
+
+
+def find_places(paths: Iterable[Path]) -> dict[Path, Path]:
+    """Find the shards as `find_shards` does, each with its path below the folder that was named (or its name).
+
+    Raises
+    ------
+    InputError
+        As `find_shards`.
+    """
+    found: dict[Path, Path] = {}
     for path in paths:
         if path.is_dir():
             below = sorted(file for file in path.rglob(f"*{SUFFIX}") if not _is_hidden(file.relative_to(path)))
             if not below:
                 raise InputError(f"holds no shard (*{SUFFIX})", subject=path, remedy="check the path")
-            found |= dict.fromkeys(below)
+            for file in below:
+                found.setdefault(file, file.relative_to(path))
         elif path.exists():
-            found[path] = None
+            found.setdefault(path, Path(path.name))
         else:
             raise InputError("is not there", subject=path, remedy="check the path")
-    return list(found)
+    return found
 
 
 def shard_stem(path: Path) -> str:

@@ -95,7 +95,7 @@ def _member(shard: Shard, destination: Path, before: list[_Member]) -> _Member:
         raise InputError(
             f"is stored as {attributes.encoding}: there is no array of pixels to link",
             subject=shard.path,
-            remedy='make it with preprocess.encoding = "raw", or export it',
+            remedy="convert it first: camnet shards convert --to raw",
         )
     if before and before[0].patch_px != attributes.patch_px:
         raise InputError(

@@ -19,14 +19,13 @@ from tasks.digests import file_digest
 from tasks.errors import CamNetError, InputError, IntegrityError
 from tasks.patches.attributes import ShardAttributes
 from tasks.patches.filters import white_and_black_fraction
+from tasks.patches.pixel_storage import in_batches
 from tasks.patches.shards.find import SUFFIX
 from tasks.patches.shards.original_entries import REMEDY, Entry, OriginalEntries, as_input
 from tasks.patches.shards.original_layout import TISSUES
 from tasks.patches.store import PatchBatch, open_shard, write_shard
 from tasks.slides.camelyon import parse_name
 
-UNKNOWN_FIELDS = ("slide_digest", "slide_width_px", "slide_height_px", "sampling", "stride_px", "seed")
-_BATCH_BYTES = 32 << 20
 _WHITE_LEVEL = 200
 _MAX_LOCATION = 1 << 31
 
@@ -69,9 +68,8 @@ def import_original(path: Path, folder: Path, options: ImportOptions) -> Import:
     """Make one shard a slide of a file of the original tool; a slide that cannot be read does not stop the others.
 
     Patches become RGB. Labels are those of that tool, which called patches tumour that hold little of it. What the
-    file does not say stands in the shard's configuration as ``unknown``, and is in the attributes: the digest as
-    "unknown", the size of the slide as the least that holds the patches, sampling as random with seed 0; tissue and
-    tumour fractions are NaN.
+    file does not say is not made up: the shard has no size of the slide and no seed, the slide's digest is "unknown",
+    sampling is "imported" with a stride of 0, and tissue and tumour fractions are NaN.
 
     Raises
     ------
@@ -126,11 +124,9 @@ class _Piece:
         return int(self.patches.shape[1])
 
     def batches(self) -> Iterator[PatchBatch]:
-        step = max(1, _BATCH_BYTES // (3 * self.patch_px**2))
-        for start in range(0, len(self.x_level0_px), step):
-            rows = np.s_[start : start + step]
+        for rows in in_batches(np.arange(len(self.x_level0_px)), self.patch_px):
             with as_input(Path(self.patches.file.filename)):
-                stored = self.patches[rows]
+                stored = self.patches[rows[0] : rows[-1] + 1]
             pixels = np.ascontiguousarray(stored[..., ::-1])
             unknown = np.full(len(pixels), np.nan, np.float32)
             white = [white_and_black_fraction(patch, _WHITE_LEVEL)[0] for patch in pixels]
@@ -160,7 +156,6 @@ def _attributes(path: Path, digest: str, pieces: list[_Piece], options: ImportOp
         "options": options.model_dump(),
         "mask_levels": sorted({piece.entry.level for piece in pieces}),
         "white_level": _WHITE_LEVEL,
-        "unknown": UNKNOWN_FIELDS,
     }
     return ShardAttributes(
         slide=first.slide,
@@ -176,10 +171,7 @@ def _attributes(path: Path, digest: str, pieces: list[_Piece], options: ImportOp
         mpp=options.mpp,
         patch_px=side_px,
         stride_px=0,
-        slide_width_px=max(int(piece.x_level0_px.max(initial=0)) for piece in pieces) + side_px,
-        slide_height_px=max(int(piece.y_level0_px.max(initial=0)) for piece in pieces) + side_px,
-        sampling="random",
-        seed=0,
+        sampling="imported",
         configuration=json.dumps(origin, sort_keys=True),
     )
 

@@ -1,15 +1,17 @@
-"""Reads a shard from its first row to its last in bounded memory."""
+"""Reads a whole shard in bounded memory."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tasks.digests import file_digest
+from tasks.errors import IntegrityError
+from tasks.patches.pixel_storage import in_batches
 from tasks.patches.store import Shard
-
-_BATCH_BYTES = 32 << 20
 
 
 def batches(
@@ -28,7 +30,19 @@ def batches(
         The shard is damaged there.
     """
     wanted = np.arange(shard.rows, dtype=np.int64) if rows is None else rows
-    step = max(1, _BATCH_BYTES // (3 * shard.attributes.patch_px**2))
-    for start in range(0, len(wanted), step):
-        some = wanted[start : start + step]
+    for some in in_batches(wanted, shard.attributes.patch_px):
         yield some, shard.read(some)
+
+
+def shard_digest(path: Path) -> str:
+    """Digest of the file.
+
+    Raises
+    ------
+    IntegrityError
+        It cannot be read.
+    """
+    try:
+        return file_digest(path)
+    except OSError as error:
+        raise IntegrityError(f"cannot be read ({error.strerror})", subject=path, remedy="transfer it again") from error

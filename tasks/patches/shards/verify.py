@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from tasks.errors import IntegrityError
 from tasks.patches.candidates import TUMOUR
-from tasks.patches.shards.reading import batches
 from tasks.patches.store import Shard, open_shard
 
 _REMEDY = "make the shard again at its site and transfer it again"
@@ -19,8 +18,9 @@ _REMEDY = "make the shard again at its site and transfer it again"
 def verify_shard(path: Path) -> int:
     """Read a shard completely, in bounded memory, and check that its values make sense.
 
-    The reader checks structure, types and labels; beyond that, patches must lie inside of the slide, fractions
-    in 0..1 (NaN is: not known), and a slide that is known to be negative has no tumour patch.
+    The reader checks structure, types and labels; beyond that, patches must lie inside of the slide (where its size
+    is not known: not left of it or above it), fractions in 0..1 (NaN is: not known), and a slide that is known to be
+    negative has no tumour patch.
 
     Returns
     -------
@@ -36,21 +36,21 @@ def verify_shard(path: Path) -> int:
         problems = [*_position_problems(shard), *_fraction_problems(shard), *_label_problems(shard)]
         if problems:
             raise IntegrityError("has " + "; ".join(problems), subject=path, remedy=_REMEDY)
-        return sum(len(pixels) for _, pixels in batches(shard))
+        return sum(1 for _ in shard.stream())
 
 
 def _position_problems(shard: Shard) -> list[str]:
     attributes = shard.attributes
-    side = attributes.patch_level0_px
-    sizes = {"x": attributes.slide_width_px, "y": attributes.slide_height_px}
-    places: dict[str, NDArray[np.int64]] = {"x": shard.x_level0_px, "y": shard.y_level0_px}
     return [
-        problem
-        for axis, place in places.items()
-        for problem in _counted(
-            f"{axis}_level0_px out of the slide (0..{sizes[axis]} px)", (place < 0) | (place + side > sizes[axis])
-        )
+        *_outside("x_level0_px", shard.x_level0_px, attributes.patch_level0_px, attributes.slide_width_px),
+        *_outside("y_level0_px", shard.y_level0_px, attributes.patch_level0_px, attributes.slide_height_px),
     ]
+
+
+def _outside(name: str, place: NDArray[np.int64], side_level0_px: float, slide_px: int | None) -> list[str]:
+    if slide_px is None:
+        return _counted(f"{name} out of the slide (below 0 px)", place < 0)
+    return _counted(f"{name} out of the slide (0..{slide_px} px)", (place < 0) | (place + side_level0_px > slide_px))
 
 
 def _fraction_problems(shard: Shard) -> list[str]:

@@ -89,6 +89,30 @@ def test_patches_at_random_positions_are_refused(model_folder: Path, tmp_path: P
         infer_slide(model_folder, inputs(files), tmp_path / "out", CONFIG)
 
 
+@pytest.mark.parametrize(
+    ("attribute", "said"),
+    [
+        ("sampling", "positions that another tool chose"),
+        ("slide_width_px", "does not say how large the slide is"),
+        ("slide_height_px", "does not say how large the slide is"),
+    ],
+)
+def test_a_shard_that_does_not_know_its_slide_is_named_with_the_way_out(
+    model_folder: Path, tmp_path: Path, attribute: str, said: str
+) -> None:
+    files = write_slide(tmp_path / "in")
+    with h5py.File(files.shard, "a") as file:
+        if attribute == "sampling":
+            file.attrs["sampling"] = "imported"
+        else:
+            del file.attrs[attribute]
+    with pytest.raises(InputError, match=said) as caught:
+        infer_slide(model_folder, inputs(files), tmp_path / "out", CONFIG)
+    assert caught.value.subject == str(files.shard)
+    assert "dense shard" in str(caught.value.remedy)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_slide_name_that_leads_elsewhere_is_refused(model_folder: Path, tmp_path: Path) -> None:
     files = write_slide(tmp_path / "in")
     with h5py.File(files.shard, "a") as file:

@@ -11,39 +11,21 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tasks.config import Encoding, PreprocessConfig
+from tasks.config import Encoding
 from tasks.errors import InputError, IntegrityError
-from tasks.patches.candidates import Candidates, Selection
-from tasks.patches.extract import extract_patches
+from tasks.patches.candidates import Selection
 from tasks.patches.jpeg_encoder import standard_quality
 from tasks.patches.store import Shard, open_shard
 from tasks.slides.reader import open_slide
+from tests.services.cut_shards import SIDE_PX, cut, on_a_grid
 from tests.services.jpeg_slides import TILE_PX, picture, write_jpeg_slide
-from tests.services.plain_shards import plain_attributes
 
-SIDE_PX = 48
 ENCODINGS: list[Encoding] = ["raw", "tiles", "jpeg"]
 
 
 @pytest.fixture(scope="module")
 def slide(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_jpeg_slide(tmp_path_factory.mktemp("slide") / "a.tif", picture(8 * TILE_PX, 8 * TILE_PX))
-
-
-def on_a_grid(stride_px: int = SIDE_PX, first_px: int = 0) -> Selection:
-    steps = np.arange(first_px, 8 * TILE_PX - SIDE_PX + 1, stride_px)
-    x, y = np.meshgrid(steps, steps)
-    count = x.size
-    share = np.linspace(0, 1, count, dtype=np.float32)
-    label = (np.arange(count) % 2).astype(np.int8)
-    return Selection(Candidates(x.ravel(), y.ravel(), share, share, label), {}, Counter())
-
-
-def cut(slide: Path, path: Path, encoding: Encoding, selection: Selection, **facts: object) -> Path:
-    attributes = plain_attributes(patch_px=SIDE_PX, encoding=encoding, **facts)
-    with open_slide(slide) as reader:
-        extract_patches(reader, selection, attributes, PreprocessConfig(patch_px=SIDE_PX), path)
-    return path
 
 
 def all_of(path: Path) -> NDArray[np.uint8]:

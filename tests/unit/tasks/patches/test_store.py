@@ -92,6 +92,7 @@ def test_attributes_that_are_known_or_not_come_back(tmp_path: Path) -> None:
     for attributes in (
         plain_attributes(node=3, centre=0),
         plain_attributes(sampling="grid", stride_px=16, level=2, level_downsample=4.01, truth="unknown"),
+        plain_attributes(sampling="imported", slide_width_px=None, slide_height_px=None, seed=None),
     ):
         with write_shard(tmp_path / "a.h5", attributes):
             pass

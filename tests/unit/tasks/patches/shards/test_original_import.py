@@ -14,7 +14,7 @@ from tasks.errors import InputError
 from tasks.patches.candidates import NORMAL, TUMOUR
 from tasks.patches.filters import white_and_black_fraction
 from tasks.patches.shards.export import export_shard
-from tasks.patches.shards.original_import import UNKNOWN_FIELDS, Import, ImportOptions, import_original
+from tasks.patches.shards.original_import import Import, ImportOptions, import_original
 from tasks.patches.shards.original_layout import OriginalLayout
 from tasks.patches.shards.verify import verify_shard
 from tasks.patches.store import open_shard
@@ -77,7 +77,7 @@ def test_each_layout_becomes_a_shard_of_rgb_patches_in_level0_pixels(
         ]
 
 
-def test_what_is_not_known_is_stated(tmp_path: Path) -> None:
+def test_what_is_not_known_is_not_made_up(tmp_path: Path) -> None:
     path = layout(tmp_path / "patches.hdf5")
     (made,) = imported(path, tmp_path / "out").shards
     with open_shard(made.path) as shard:
@@ -85,9 +85,9 @@ def test_what_is_not_known_is_stated(tmp_path: Path) -> None:
     origin = json.loads(stated.configuration)
     assert origin["imported"] == "patches.hdf5"
     assert origin["digest"] == file_digest(path)
-    assert origin["unknown"] == list(UNKNOWN_FIELDS)
     assert stated.slide_digest == "unknown"
-    assert (stated.slide_width_px, stated.slide_height_px) == (2 * 53 * 128 + 16, 53 * 128 + 16)
+    assert (stated.slide_width_px, stated.slide_height_px, stated.seed) == (None, None, None)
+    assert (stated.sampling, stated.stride_px) == ("imported", 0)
 
 
 def test_batches_are_joined_in_the_order_of_their_numbers(tmp_path: Path) -> None:

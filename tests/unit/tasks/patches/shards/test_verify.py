@@ -50,6 +50,18 @@ def test_patches_on_the_edge_and_unknown_fractions_are_good(tmp_path: Path) -> N
     assert verify_shard(shard) == 2
 
 
+def test_where_the_size_of_the_slide_is_not_known_positions_are_only_not_negative(tmp_path: Path) -> None:
+    unknown = {"slide_width_px": None, "slide_height_px": None, "seed": None, "sampling": "imported"}
+    shard = write_coloured(tmp_path / "a.h5", LABELS, step_px=100_000, **unknown)
+    assert verify_shard(shard) == len(LABELS)
+    with pytest.raises(IntegrityError, match=r"y_level0_px out of the slide \(below 0 px\) in 1 of 6 rows"):
+        verify_shard(changed(shard, "y_level0_px", 2, -1))
+    half = write_coloured(tmp_path / "b.h5", LABELS, step_px=100_000, slide_height_px=None)
+    with pytest.raises(IntegrityError, match=r"x_level0_px out of the slide \(0..1000 px\) in 5 of 6 rows") as caught:
+        verify_shard(half)
+    assert "y_level0_px" not in caught.value.cause
+
+
 @pytest.mark.parametrize(
     ("column", "value", "said"),
     [
@@ -92,7 +104,7 @@ def test_damage_of_the_pixels_is_found_in_the_last_row(tmp_path: Path) -> None:
 
 
 def test_batches_are_bounded_and_complete(shard: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasks.patches.shards.reading._BATCH_BYTES", 2 * 3 * 16 * 16 + 5)
+    monkeypatch.setattr("tasks.patches.pixel_storage.BATCH_BYTES", 2 * 3 * 16 * 16 + 5)
     with open_shard(shard) as opened:
         found = list(batches(opened))
         some = list(batches(opened, np.array([4, 0, 2])))
