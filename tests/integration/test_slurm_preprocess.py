@@ -1,0 +1,141 @@
+"""Layer 1 on a real Slurm: jobs that are cancelled, workers that die or grow old, queues that never move."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from tasks.errors import ExitCode
+from tests.services.camnet_cli import TRAIN, Done, camnet, write_config
+from tests.services.slide_watch import Reading, SlideWatch, watched_slides
+from tests.services.slurm import Slurm, running_slurm, slurm_sites
+
+pytestmark = pytest.mark.slow
+# Nothing but seconds differs between runs; they stand in the outcomes.
+MADE_ALIKE = ("*.h5", "*.jpg", "*.geojson", "manifest.json")
+
+
+@pytest.fixture(scope="module")
+def slurm() -> Iterator[Slurm]:
+    with running_slurm() as slurm:
+        yield slurm
+
+
+@pytest.fixture(scope="module")
+def environment(slurm: Slurm, prefect_url: str) -> dict[str, str]:
+    return {**slurm.environment, "PREFECT_API_URL": prefect_url}
+
+
+def preprocess(
+    folder: Path, slides: Path, environment: dict[str, str], *options: str, sites: Path | None = None
+) -> Done:
+    """Run ``camnet preprocess`` in `folder` for a cohort."""
+    more = TRAIN if sites is None else f'sites = "{sites}"\n{TRAIN}'
+    config = write_config(folder / "run.toml", slides, more=more)
+    return camnet("preprocess", "-c", config, "-w", folder / "ws", *options, environment=environment)
+
+
+def patches_of(workspace: Path) -> dict[str, bytes]:
+    folder = workspace / "site-a" / "test" / "patches"
+    found = [path for pattern in MADE_ALIKE for path in folder.rglob(pattern)]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in found}
+
+
+def outcomes_of(workspace: Path) -> dict[Path, int]:
+    """Records of finished slides, with the time at which they were written."""
+    folder = workspace / "site-a" / "test" / "patches" / "outcomes"
+    return {path: path.stat().st_mtime_ns for path in folder.glob("*.json")}
+
+
+@pytest.fixture(scope="module")
+def on_local_cluster(cohort: Path, tmp_path_factory: pytest.TempPathFactory, prefect_url: str) -> dict[str, bytes]:
+    """What a LocalCluster makes of the cohort."""
+    folder = tmp_path_factory.mktemp("local")
+    done = preprocess(folder, cohort, {"PREFECT_API_URL": prefect_url})
+    assert done.code == ExitCode.DONE, done.errors
+    return patches_of(folder / "ws")
+
+
+@dataclass
+class Cancelling:
+    """Freezes both workers in the middle of a slide, once some slides are finished, and cancels their jobs."""
+
+    slurm: Slurm
+    workspace: Path
+    lost: dict[str, str] = field(default_factory=dict)
+    kept: dict[Path, int] = field(default_factory=dict)
+
+    def __call__(self, reading: Reading) -> None:
+        if self.kept or reading.job in self.lost or len(outcomes_of(self.workspace)) < 2:
+            return
+        os.kill(reading.pid, signal.SIGSTOP)
+        self.lost[reading.job] = reading.slide
+        if len(self.lost) == 2:
+            self.kept = outcomes_of(self.workspace)
+            self.slurm.run("scancel", *self.lost)
+
+
+@dataclass(frozen=True)
+class Interrupted:
+    """A run both of whose jobs were cancelled in the middle of their work."""
+
+    folder: Path
+    done: Done
+    watch: SlideWatch
+    cancelling: Cancelling
+    jobs: dict[str, str]
+    nodes: set[str]
+
+
+@pytest.fixture(scope="module")
+def interrupted(
+    slurm: Slurm, cohort: Path, environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Interrupted:
+    folder = tmp_path_factory.mktemp("interrupted")
+    cancelling = Cancelling(slurm, folder / "ws")
+    with watched_slides(cohort, cancelling) as watch:
+        done = preprocess(folder, cohort, environment, sites=slurm_sites(folder / "sites"))
+    return Interrupted(folder, done, watch, cancelling, slurm.states(), slurm.nodes_used())
+
+
+def test_shards_and_manifest_are_those_of_a_local_cluster(
+    interrupted: Interrupted, on_local_cluster: dict[str, bytes]
+) -> None:
+    assert interrupted.done.code == ExitCode.DONE, interrupted.done.errors
+    assert patches_of(interrupted.folder / "ws") == on_local_cluster
+
+
+def test_a_cancelled_job_is_replaced_and_costs_the_work_on_its_slide_only(interrupted: Interrupted) -> None:
+    lost = interrupted.cancelling.lost
+    assert len(lost) == 2
+    assert len(interrupted.jobs) == 4
+    assert {interrupted.jobs[job] for job in lost} == {"CANCELLED"}
+    for job, slide in lost.items():
+        others = interrupted.watch.jobs_of(slide) - {job}
+        assert len(others) == 1, "made by another worker, once"
+    again = {slide for slide, readers in interrupted.watch.readers.items() if len(readers) > 1}
+    assert again == set(lost.values())
+    kept = interrupted.cancelling.kept
+    assert len(kept) >= 2
+    assert kept.items() <= outcomes_of(interrupted.folder / "ws").items()
+
+
+def test_the_work_was_on_several_nodes_and_no_job_is_left(interrupted: Interrupted, slurm: Slurm) -> None:
+    assert len(interrupted.nodes) >= 2
+    assert slurm.unfinished() == []
+
+
+def test_a_second_run_finds_all_slides_finished_and_starts_no_job(
+    interrupted: Interrupted, slurm: Slurm, cohort: Path, environment: dict[str, str]
+) -> None:
+    before = slurm.states()
+    done = preprocess(interrupted.folder, cohort, environment, sites=interrupted.folder / "sites")
+    assert done.code == ExitCode.DONE, done.errors
+    assert all(outcome["reused"] for outcome in json.loads(done.output)["outcomes"])
+    assert slurm.states() == before
