@@ -43,8 +43,8 @@ class DaskCluster(Record):
     def summary(self) -> str:
         """One line for tables."""
         if self.cluster == "slurm" and self.slurm is not None:
-            return f"slurm: {self.slurm.summary}"
-        return f"{self.cluster}: {self.workers} workers"
+            return f"slurm, {self.slurm.summary}"
+        return f"{self.cluster}, workers: {self.workers}"
 
 
 class HorovodSlots(Record):

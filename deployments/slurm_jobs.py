@@ -82,8 +82,8 @@ class SlurmJobs(Settings):
             count = f"{self.minimum_jobs} to {count}"
         where = f" in {self.queue}" if self.queue else ""
         return (
-            f"{count} jobs{where}, each {self.processes} workers, {self.cores} cores, "
-            f"{self.memory_mib} MiB, {self.walltime}"
+            f"jobs{where}: {count}; each: workers {self.processes}, cores {self.cores}, "
+            f"memory {self.memory_mib} MiB, walltime {self.walltime}"
         )
 
     @model_validator(mode="after")

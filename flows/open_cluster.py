@@ -22,7 +22,7 @@ from prefect_dask.task_runners import DaskTaskRunner
 
 from deployments.sites import Site
 from deployments.slurm_jobs import SlurmJobs
-from flows.runners import adaptive_bounds, dask_settings, local_keywords, slurm_keywords
+from flows.runners import ONE_SLIDE_A_WORKER, adaptive_bounds, dask_settings, local_keywords, slurm_keywords
 from flows.slurm_watch import SlurmWatch, SubmittedJob, ask_slurm
 from tasks.errors import InputError
 
@@ -31,17 +31,21 @@ _COMMANDS = ("sbatch", "squeue", "scancel")
 
 @dataclass(frozen=True)
 class OpenCluster:
-    """A cluster that takes tasks.
+    """A cluster that takes tasks, and has no workers yet.
 
     Attributes
     ----------
     runner
         Prefect's way to it.
+    begin
+        To be called when all tasks are in its queue; the workers come. Dask then hands out one slide a worker: a
+        slide that waits at a worker, as it does otherwise, would share the blame when that worker dies.
     check
         To be called while waiting for results; raises a `CamNetError` when waiting is no use.
     """
 
     runner: DaskTaskRunner
+    begin: Callable[[], object]
     check: Callable[[], None]
 
 
@@ -69,8 +73,9 @@ def open_cluster(site: Site, *, run: str, slides: int) -> AbstractContextManager
 
 @contextmanager
 def _local(site: Site, slides: int) -> Iterator[OpenCluster]:
-    with _made(LocalCluster, local_keywords(site.dask, slides), site) as cluster:
-        yield OpenCluster(DaskTaskRunner(address=cluster.scheduler_address), _nothing_to_check)
+    workers = min(site.dask.workers, slides)
+    with dask.config.set(ONE_SLIDE_A_WORKER), _made(LocalCluster, local_keywords(site.dask, workers), site) as cluster:
+        yield OpenCluster(_runner(cluster), lambda: cluster.scale(workers), _nothing_to_check)
 
 
 @contextmanager
@@ -84,9 +89,9 @@ def _of_class(site: Site, slides: int) -> Iterator[OpenCluster]:
             subject=f"site {site.name}",
             remedy="correct cluster in [dask] of the site file, or install the package that has it",
         ) from error
-    with _made(kind, site.dask.keywords, site) as cluster:
-        cluster.adapt(minimum_jobs=1, maximum_jobs=min(site.dask.workers, slides))
-        yield OpenCluster(DaskTaskRunner(address=cluster.scheduler_address), _nothing_to_check)
+    with dask.config.set(ONE_SLIDE_A_WORKER), _made(kind, site.dask.keywords, site) as cluster:
+        most = min(site.dask.workers, slides)
+        yield OpenCluster(_runner(cluster), lambda: cluster.adapt(minimum_jobs=1, maximum_jobs=most), _nothing_to_check)
 
 
 @contextmanager
@@ -99,9 +104,9 @@ def _slurm(site: Site, jobs: SlurmJobs, run: str, slides: int) -> Iterator[OpenC
     with dask.config.set(dask_settings(jobs)):
         try:
             with _made(SLURMCluster, {"job_cls": SubmittedJob, **keywords}, site) as cluster:
-                cluster.adapt(**adaptive_bounds(jobs, slides))
                 watch = SlurmWatch(jobs, site=site.name, name=name, cluster=cluster)
-                yield OpenCluster(DaskTaskRunner(address=cluster.scheduler_address), watch)
+                bounds = adaptive_bounds(jobs, slides)
+                yield OpenCluster(_runner(cluster), lambda: cluster.adapt(**bounds), watch)
         finally:
             # Dask forgets a job when it is told to close while that job is being submitted.
             ask_slurm("scancel", "--quiet", f"--name={name}", f"--user={getpass.getuser()}")
@@ -118,8 +123,12 @@ def _made(kind: Callable[..., Any], keywords: dict[str, Any], site: Site) -> Any
         ) from error
 
 
+def _runner(cluster: Any) -> DaskTaskRunner:  # noqa: ANN401  # a cluster; its library has no types
+    return DaskTaskRunner(address=cluster.scheduler_address)
+
+
 def _nothing_to_check() -> None:
-    """Workers of this kind are there, or their class tells of it."""
+    """Give a cluster that knows no reason to stop waiting something to call."""
 
 
 def _refuse_missing_commands(site: Site) -> None:

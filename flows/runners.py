@@ -12,16 +12,19 @@ from tasks.errors import InputError
 WORKER_CLASS = "flows.finishing_worker.FinishingWorker"
 # A slide of unknown length is taken for one that is worth a worker of its own, or few jobs would be asked for at first.
 _UNKNOWN_SLIDE_S = 60
+# Dask would send a worker more than it has threads for, so that it never waits; a slide is worth waiting for.
+ONE_SLIDE_A_WORKER = {"distributed.scheduler.worker-saturation": 1.0}
 
 
-def local_keywords(cluster: DaskCluster, slides: int) -> dict[str, Any]:
-    """Give the keywords of `distributed.LocalCluster`: one process a worker, one slide at a time in each."""
+def local_keywords(cluster: DaskCluster, workers: int) -> dict[str, Any]:
+    """Give the keywords of a `distributed.LocalCluster` that will have `workers` processes of one thread."""
     return {
-        "n_workers": min(cluster.workers, slides),
         "threads_per_worker": 1,
+        "memory_limit": 1 / workers,  # as a share of the machine's
         # A dashboard on its usual port would collide with that of another run on the same machine.
         "dashboard_address": "127.0.0.1:0",
         **cluster.keywords,
+        "n_workers": 0,
     }
 
 
@@ -54,6 +57,8 @@ def slurm_keywords(jobs: SlurmJobs, *, name: str, python: str) -> dict[str, Any]
         "local_directory": None if jobs.local_directory is None else f'"{jobs.local_directory}"',
         "worker_extra_args": worker_options(jobs),
         "scheduler_options": {"dashboard_address": "127.0.0.1:0"},
+        # What its scheduler logs as an error we tell as an error, or recover from.
+        "silence_logs": "critical",
     }
 
 
@@ -83,8 +88,7 @@ def dask_settings(jobs: SlurmJobs) -> dict[str, Any]:
         "distributed.deploy.lost-worker-timeout": f"{jobs.lost_worker_timeout_s:g}s",
         "distributed.scheduler.allowed-failures": jobs.allowed_failures,
         "distributed.scheduler.unknown-task-duration": f"{_UNKNOWN_SLIDE_S}s",
-        # A slide that waits at a worker would share the blame when that worker dies.
-        "distributed.scheduler.worker-saturation": 1.0,
+        **ONE_SLIDE_A_WORKER,
     }
 
 

@@ -7,10 +7,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from http import HTTPStatus
 from typing import Any
 from uuid import UUID
 
 from distributed.scheduler import KilledWorker
+from httpx import HTTPStatusError
 from prefect import flow, get_client
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.futures import PrefectFuture
@@ -62,6 +64,7 @@ def _as_they_end(jobs: list[SlideJob], cluster: OpenCluster) -> Iterator[SlideOu
     waiting: dict[str, tuple[SlideJob, Any]] = {
         job.record.name: (job, preprocess_slide_task.submit(job)) for job in jobs
     }
+    cluster.begin()
     while waiting:
         ended = [name for name, (_, future) in waiting.items() if future.wrapped_future.done()]
         for name in ended:
@@ -90,7 +93,11 @@ def _outcome(job: SlideJob, future: PrefectFuture[SlideOutcome]) -> SlideOutcome
 def _tell_server(task_run: UUID, cause: str) -> None:
     """End the task run in the UI, where it would run for ever: nobody is left at its worker to do so."""
     with _server_may_be_away(), get_client(sync_client=True) as client:
-        client.set_task_run_state(task_run, Crashed(message=cause), force=True)
+        try:
+            client.set_task_run_state(task_run, Crashed(message=cause), force=True)
+        except HTTPStatusError as error:
+            if error.response.status_code != HTTPStatus.NOT_FOUND:  # then it died before it told of its task
+                raise
 
 
 class _Progress:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from deployments.sites import Site
 from flows.context import RunContext
 from tasks.errors import CamNetError, PermanentFault
 from tasks.patches.outcome import SlideOutcome
-from tasks.patches.preprocess import failed_outcome, find_outcome
+from tasks.patches.preprocess import failed_outcome, find_outcome, preprocess_slide
 from tasks.patches.slide_job import SlideJob
 from tasks.slides.cohort import find_slides
 from tasks.slides.split import assign_splits
+
+log = logging.getLogger(__name__)
 
 
 def slide_jobs(context: RunContext) -> list[SlideJob]:
@@ -42,6 +45,16 @@ def finished_outcome(job: SlideJob) -> SlideOutcome | None:
     """Look for finished work without reading the slide, so that no cluster is started for nothing."""
     key = job.known_key()
     return None if key is None else find_outcome(job, key)
+
+
+def preprocess_here(job: SlideJob) -> SlideOutcome:
+    """Do one slide in this process; whatever goes wrong is its outcome, so that the next one is done too."""
+    try:
+        outcome = preprocess_slide(job)
+    except Exception as error:  # the other slides go on, whatever it was; the outcome names it
+        outcome = broken_off(job, error)
+    log.info(outcome_line(outcome))
+    return outcome
 
 
 def broken_off(job: SlideJob, error: BaseException) -> SlideOutcome:

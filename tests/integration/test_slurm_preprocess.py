@@ -6,13 +6,17 @@ import json
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tasks.errors import ExitCode
 from tests.services.camnet_cli import TRAIN, Done, camnet, write_config
+from tests.services.cohort import small_cohort
+from tests.services.prefect_server import asked
 from tests.services.slide_watch import Reading, SlideWatch, watched_slides
 from tests.services.slurm import Slurm, running_slurm, slurm_sites
 
@@ -139,3 +143,39 @@ def test_a_second_run_finds_all_slides_finished_and_starts_no_job(
     assert done.code == ExitCode.DONE, done.errors
     assert all(outcome["reused"] for outcome in json.loads(done.output)["outcomes"])
     assert slurm.states() == before
+
+
+def test_a_slide_that_kills_its_worker_each_time_is_named_and_the_others_finished(
+    slurm: Slurm, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    small_cohort(tmp_path / "cohort", slides=3)
+    slide = min((tmp_path / "cohort").rglob("*.tif"))
+    os.truncate(slide, 64 << 30)  # with a hole at its end that takes a minute to read: time to die in
+
+    earlier = {run["id"] for run in runs_of(slide.stem, environment)}
+
+    def run_here() -> list[dict[str, Any]]:
+        return [run for run in runs_of(slide.stem, environment) if run["id"] not in earlier]
+
+    def kill(reading: Reading) -> None:
+        if reading.slide == slide.stem and run_here():
+            with suppress(ProcessLookupError):
+                os.kill(reading.pid, signal.SIGKILL)
+
+    sites = slurm_sites(tmp_path / "sites", minimum_jobs=1, maximum_jobs=1, allowed_failures=1)
+    with watched_slides(tmp_path / "cohort", kill) as watch:
+        done = preprocess(tmp_path, tmp_path / "cohort", environment, sites=sites)
+    assert done.code == ExitCode.PARTIAL, done.errors
+    assert slide.stem in done.error["cause"]
+    outcomes = json.loads(done.output)["outcomes"]
+    assert [outcome["state"] for outcome in outcomes] == ["failed", "done", "done"]
+    assert "its worker died 2 times at it" in outcomes[0]["reason"]
+    assert "memory" in outcomes[0]["remedy"]
+    assert len(watch.readers[slide.stem]) == 2
+    assert [run["state_type"] for run in run_here()] == ["CRASHED"]
+    assert slurm.unfinished() == []
+
+
+def runs_of(slide: str, environment: dict[str, str]) -> list[dict[str, Any]]:
+    """What the Prefect server knows of a slide's task, of all runs of this session."""
+    return asked(environment, "task_runs", {"task_runs": {"name": {"any_": [f"slide-{slide}"]}}})

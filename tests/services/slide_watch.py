@@ -7,6 +7,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,13 +55,13 @@ def watched_slides(folder: Path, seen: Callable[[Reading], None] = lambda readin
             looks += 1
             time.sleep(_POLL_S)
 
-    thread = threading.Thread(target=look, daemon=True)
-    thread.start()
-    try:
-        yield watch
-    finally:
-        stop.set()
-        thread.join()
+    with ThreadPoolExecutor(1) as threads:
+        looking = threads.submit(look)
+        try:
+            yield watch
+        finally:
+            stop.set()
+        looking.result()
 
 
 def _readings(slides: dict[str, str], jobs: dict[int, str | None]) -> Iterator[Reading]:
