@@ -23,7 +23,7 @@ from prefect_dask.task_runners import DaskTaskRunner
 from deployments.sites import Site
 from deployments.slurm_jobs import SlurmJobs
 from flows.runners import ONE_SLIDE_A_WORKER, adaptive_bounds, dask_settings, local_keywords, slurm_keywords
-from flows.slurm_watch import SlurmWatch, SubmittedJob, ask_slurm
+from flows.slurm_watch import SlurmWatch, Submissions, SubmittedJob, ask_slurm
 from tasks.errors import InputError
 
 _COMMANDS = ("sbatch", "squeue", "scancel")
@@ -100,13 +100,22 @@ def _slurm(site: Site, jobs: SlurmJobs, run: str, slides: int) -> Iterator[OpenC
     _refuse_unreachable_server(jobs)
     name = f"camnet-{run}-{secrets.token_hex(4)}"
     jobs.log_directory.mkdir(parents=True, exist_ok=True)
-    keywords = {**slurm_keywords(jobs, name=name, python=sys.executable), **site.dask.keywords}
+    submissions = Submissions()
+    keywords = {
+        "job_cls": SubmittedJob,
+        "submissions": submissions,
+        **slurm_keywords(jobs, name=name, python=sys.executable),
+        **site.dask.keywords,
+    }
     with dask.config.set(dask_settings(jobs)):
         try:
-            with _made(SLURMCluster, {"job_cls": SubmittedJob, **keywords}, site) as cluster:
-                watch = SlurmWatch(jobs, site=site.name, name=name, cluster=cluster)
+            with _made(SLURMCluster, keywords, site) as cluster:
+                watch = SlurmWatch(jobs, site=site.name, name=name, cluster=cluster, submissions=submissions)
                 bounds = adaptive_bounds(jobs, slides)
-                yield OpenCluster(_runner(cluster), lambda: cluster.adapt(**bounds), watch)
+                try:
+                    yield OpenCluster(_runner(cluster), lambda: cluster.adapt(**bounds), watch)
+                finally:
+                    submissions.over = True
         finally:
             # Dask forgets a job when it is told to close while that job is being submitted.
             ask_slurm("scancel", "--quiet", f"--name={name}", f"--user={getpass.getuser()}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ from tests.services.slurm import Slurm, running_slurm, slurm_sites
 pytestmark = pytest.mark.slow
 # Nothing but seconds differs between runs; they stand in the outcomes.
 MADE_ALIKE = ("*.h5", "*.jpg", "*.geojson", "manifest.json")
+LIFETIME_S = 10
 
 
 @pytest.fixture(scope="module")
@@ -179,3 +181,69 @@ def test_a_slide_that_kills_its_worker_each_time_is_named_and_the_others_finishe
 def runs_of(slide: str, environment: dict[str, str]) -> list[dict[str, Any]]:
     """What the Prefect server knows of a slide's task, of all runs of this session."""
     return asked(environment, "task_runs", {"task_runs": {"name": {"any_": [f"slide-{slide}"]}}})
+
+
+def test_a_worker_whose_lifetime_ends_finishes_its_slide_and_is_replaced(
+    slurm: Slurm, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    small_cohort(tmp_path / "cohort", slides=3)
+    frozen: list[tuple[Reading, float]] = []
+
+    def hold(reading: Reading) -> None:
+        """Let the first worker grow old in the middle of its first slide."""
+        if not frozen:
+            os.kill(reading.pid, signal.SIGSTOP)
+            frozen.append((reading, time.monotonic()))
+        elif frozen[0][0].pid == reading.pid and time.monotonic() - frozen[0][1] > LIFETIME_S:
+            os.kill(reading.pid, signal.SIGCONT)
+
+    before = slurm.states()
+    sites = slurm_sites(
+        tmp_path / "sites",
+        minimum_jobs=1,
+        maximum_jobs=1,
+        walltime="0:10:00",
+        lifetime_margin_s=600 - LIFETIME_S,
+        lifetime_stagger_s=0,
+        allowed_failures=0,
+    )
+    with watched_slides(tmp_path / "cohort", hold) as watch:
+        done = preprocess(tmp_path, tmp_path / "cohort", environment, sites=sites)
+    assert done.code == ExitCode.DONE, done.errors
+    old = frozen[0][0]
+    assert watch.jobs_of(old.slide) == {old.job}, "finished by the worker that began it"
+    for slide, readers in watch.readers.items():
+        assert slide == old.slide or old.job not in {reading.job for reading in readers}
+    assert len(slurm.states()) == len(before) + 2
+
+
+def test_a_job_array_makes_the_same_without_dask_and_prefect(
+    slurm: Slurm, cohort: Path, tmp_path: Path, environment: dict[str, str], on_local_cluster: dict[str, bytes]
+) -> None:
+    folder = tmp_path / "-it's a $HOME; 100%"
+    folder.mkdir()
+    script = folder / "array of slides.sh"
+    sites = slurm_sites(tmp_path / "sites", maximum_jobs=3, cores=2, processes=2)
+    nowhere = {**environment, "PREFECT_API_URL": "http://127.0.0.1:9/api"}
+    options = ("--sbatch-array", str(script), "--array-size", "3")
+    written = preprocess(folder, cohort, nowhere, *options, sites=sites)
+    assert written.code == ExitCode.DONE, written.errors
+    assert json.loads(written.output) == {"script": str(script), "array_tasks": 3, "slides": 8}
+
+    with watched_slides(cohort) as watch:
+        array = slurm.run("env", "PREFECT_API_URL=http://127.0.0.1:9/api", "sbatch", "--parsable", script).strip()
+        ended = slurm.wait_for(array)
+    logs = sorted((folder / "ws" / "site-a" / "slurm-logs").glob(f"camnet-test-{array}_*.log"))
+    assert ended == {"COMPLETED"}, [log.read_text() for log in logs]
+    assert len(logs) == 3
+    assert all(len(readers) == 1 for readers in watch.readers.values())
+    before = slurm.states()
+
+    done = preprocess(folder, cohort, environment, sites=sites)
+    assert done.code == ExitCode.DONE, done.errors
+    assert all(outcome["reused"] for outcome in json.loads(done.output)["outcomes"])
+    assert patches_of(folder / "ws") == on_local_cluster
+    assert slurm.states() == before
+    nothing = preprocess(folder, cohort, nowhere, *options, sites=sites)
+    assert nothing.code == ExitCode.USAGE
+    assert "all 8 slides are finished" in nothing.error["cause"]

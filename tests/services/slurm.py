@@ -210,7 +210,7 @@ def _write_configuration(slurm: Slurm, cpus: int, memory_mib: int) -> None:
             f"NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs={cpus} RealMemory={memory_mib}"
             for node, port in zip(slurm.nodes, ports, strict=True)
         ),
-        f"PartitionName={PARTITION} Nodes={','.join(slurm.nodes)} Default=YES MaxTime=INFINITE State=UP",
+        f"PartitionName={PARTITION} Nodes={','.join(slurm.nodes)} Default=YES MaxTime=1-0 State=UP",
     ]
     (folder / "slurm.conf").write_text("\n".join(lines) + "\n")
     (folder / "cgroup.conf").write_text("CgroupAutomount=no\n")
