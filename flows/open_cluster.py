@@ -15,7 +15,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import dask.config
-from dask_jobqueue.slurm import SLURMCluster
 from distributed import LocalCluster
 from prefect.settings import get_current_settings
 from prefect_dask.task_runners import DaskTaskRunner
@@ -23,6 +22,7 @@ from prefect_dask.task_runners import DaskTaskRunner
 from deployments.sites import Site
 from deployments.slurm_jobs import SlurmJobs
 from flows.runners import ONE_SLIDE_A_WORKER, adaptive_bounds, dask_settings, local_keywords, slurm_keywords
+from flows.slurm_classes import SLURMCluster
 from flows.slurm_watch import SlurmWatch, Submissions, SubmittedJob, ask_slurm
 from tasks.errors import InputError
 

@@ -10,10 +10,10 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from dask_jobqueue.slurm import SLURMCluster, SLURMJob
 from distributed import Status
 
 from deployments.slurm_jobs import SlurmJobs
+from flows.slurm_classes import SLURMCluster, SLURMJob
 from tasks.errors import CamNetError, InputError, PermanentFault, RetryableFault
 
 log = logging.getLogger(__name__)

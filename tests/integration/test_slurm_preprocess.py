@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -19,7 +21,7 @@ from tests.services.camnet_cli import TRAIN, Done, camnet, write_config
 from tests.services.cohort import small_cohort
 from tests.services.prefect_server import asked
 from tests.services.slide_watch import Reading, SlideWatch, watched_slides
-from tests.services.slurm import Slurm, running_slurm, slurm_sites
+from tests.services.slurm import Slurm, running_slurm, slurm_sites, wait_until
 
 pytestmark = pytest.mark.slow
 # Nothing but seconds differs between runs; they stand in the outcomes.
@@ -247,3 +249,27 @@ def test_a_job_array_makes_the_same_without_dask_and_prefect(
     nothing = preprocess(folder, cohort, nowhere, *options, sites=sites)
     assert nothing.code == ExitCode.USAGE
     assert "all 8 slides are finished" in nothing.error["cause"]
+
+
+def test_ctrl_c_ends_the_jobs_and_keeps_what_is_finished(
+    slurm: Slurm, cohort: Path, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    config = write_config(tmp_path / "run.toml", cohort, more=f'sites = "{slurm_sites(tmp_path / "sites")}"\n{TRAIN}')
+    command = [
+        str(Path(sys.executable).with_name("camnet")),
+        "preprocess",
+        "-c",
+        str(config),
+        "-w",
+        str(tmp_path / "ws"),
+    ]
+    run = subprocess.Popen(
+        command, env={**os.environ, **environment}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    with watched_slides(cohort) as watch:
+        wait_until(lambda: len(watch.readers) >= 2, 120)
+    run.send_signal(signal.SIGINT)
+    _, errors = run.communicate(timeout=120)
+    assert run.returncode == ExitCode.RETRY_LATER, errors
+    assert "stopped; finished work is kept" in errors
+    assert slurm.unfinished() == []
