@@ -41,6 +41,8 @@ need openssh-server sshd
 [ -e "$("$python" -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h" ] || missing+=(python3-dev)
 if [ "$extras" = train,dev ]; then
   need chromium chromium
+  need slurm-wlm slurmctld
+  need munge munged
   fc-list 2>/dev/null | grep -q DejaVu || missing+=(fontconfig fonts-dejavu-core)
 fi
 if [ ${#missing[@]} -gt 0 ]; then

@@ -6,8 +6,9 @@ import os
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
+from deployments.slurm_jobs import SlurmJobs
 from tasks.artifacts import Record
 from tasks.config import read_toml, validated
 from tasks.errors import InputError
@@ -18,11 +19,32 @@ EMBEDDED_FOLDER = Path(__file__).parent / "sites"
 class DaskCluster(Record):
     """The Dask cluster that Layer 1 runs on."""
 
-    cluster: Literal["local"] | str = Field(
-        "local", description="local, or the class of a cluster, for example dask_jobqueue.SLURMCluster"
+    cluster: str = Field(
+        "local", description="local, slurm, or the class of a cluster, for example dask_jobqueue.PBSCluster"
     )
-    workers: int = Field(2, ge=1)
-    keywords: dict[str, Any] = Field(default_factory=dict, description="handed to the cluster class")
+    workers: int = Field(2, ge=1, description="most workers (local) or jobs (class); slurm has bounds of its own")
+    keywords: dict[str, Any] = Field(default_factory=dict, description="handed to the cluster class as they are")
+    slurm: SlurmJobs | None = Field(None, description="jobs of cluster = 'slurm', and of `--sbatch-array`")
+
+    @field_validator("cluster")
+    @classmethod
+    def _is_known(cls, cluster: str) -> str:
+        if cluster not in ("local", "slurm") and "." not in cluster:
+            raise ValueError("is neither local nor slurm nor the import path of a class")
+        return cluster
+
+    @model_validator(mode="after")
+    def _has_its_jobs(self) -> DaskCluster:
+        if self.cluster == "slurm" and self.slurm is None:
+            raise ValueError("cluster = 'slurm' needs a table [dask.slurm] (walltime and memory_mib at least)")
+        return self
+
+    @property
+    def summary(self) -> str:
+        """One line for tables."""
+        if self.cluster == "slurm" and self.slurm is not None:
+            return f"slurm, {self.slurm.summary}"
+        return f"{self.cluster}, workers: {self.workers}"
 
 
 class HorovodSlots(Record):
@@ -66,7 +88,7 @@ class Site(Record):
 
 
 def load_site(path: Path, *, workspace: Path) -> Site:
-    """Read one site file. A relative root is relative to `workspace`; keys may start with ``~`` or ``$NAME``.
+    """Read one site file. A relative root is relative to `workspace`; paths may start with ``~`` or ``$NAME``.
 
     Raises
     ------
@@ -74,7 +96,12 @@ def load_site(path: Path, *, workspace: Path) -> Site:
         The file is missing or wrong, or a path in it has a variable that is not set.
     """
     site = validated(Site, read_toml(path), str(path))
-    update: dict[str, Any] = {"root": (workspace / _expanded(site.root, path)).resolve()}
+    root = (workspace / _expanded(site.root, path)).resolve()
+    update: dict[str, Any] = {"root": root}
+    if site.dask.slurm:
+        logs = root / _expanded(site.dask.slurm.log_directory, path)
+        slurm = site.dask.slurm.model_copy(update={"log_directory": logs})
+        update["dask"] = site.dask.model_copy(update={"slurm": slurm})
     if site.ssh:
         files = {name: _expanded(getattr(site.ssh, name), path) for name in ("key", "known_hosts")}
         update["ssh"] = site.ssh.model_copy(update={name: path.resolve().parent / file for name, file in files.items()})

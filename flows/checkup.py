@@ -42,6 +42,8 @@ def check_site(site: Site) -> list[Finding]:
     findings = []
     if site.ssh is None:
         findings.append(_space(site))
+        if site.dask.cluster == "slurm":
+            findings.append(_slurm(site))
     else:
         findings += [_key(site.name, site.ssh.key), _known_host(site.name, site.ssh), _answers(site.name, site.ssh)]
     return findings
@@ -81,6 +83,11 @@ def _space(site: Site) -> Finding:
     writable = os.access(folder, os.W_OK)
     found = f"{site.root}: {free_bytes / 1e9:.0f} GB free" + ("" if writable else ", not writable")
     return Finding(what=f"{site.name} root", found=found, good=writable and free_bytes > _ENOUGH_BYTES)
+
+
+def _slurm(site: Site) -> Finding:
+    sbatch = shutil.which("sbatch")
+    return Finding(what=f"{site.name} Slurm", found=sbatch or "sbatch is not on this machine", good=sbatch is not None)
 
 
 def _key(name: str, key: Path) -> Finding:

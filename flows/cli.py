@@ -11,7 +11,7 @@ import traceback
 import typer
 from rich.console import Console
 
-from flows.commands import demo, inspect_run, look, run, shards, stages, synth
+from flows.commands import array, demo, inspect_run, look, run, shards, stages, synth
 from flows.environment import prepare_environment
 from tasks.errors import CamNetError, ExitCode
 
@@ -22,8 +22,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for commands in (look, synth, run, stages, shards, inspect_run, demo):
+for commands in (look, synth, run, stages, array, shards, inspect_run, demo):
     commands.register(app)
+# What typer makes of Ctrl-C.
+_INTERRUPTED = 130
 
 
 def main() -> None:
@@ -43,8 +45,7 @@ def run_command(arguments: list[str]) -> int:
     except typer.Exit as stop:
         return int(stop.exit_code)
     except (typer.Abort, KeyboardInterrupt):
-        Console(stderr=True).print("stopped; finished work is kept", style="yellow")
-        return int(ExitCode.RETRY_LATER)
+        return _stopped()
     except Exception as error:
         if hasattr(error, "format_message"):  # a wrong option: click explains it better than a traceback
             Console(stderr=True).print(f"camnet: {error.format_message()}  (camnet --help)", highlight=False)
@@ -52,7 +53,12 @@ def run_command(arguments: list[str]) -> int:
         traceback.print_exc()
         Console(stderr=True).print("\nThis is a bug of CamNet; please report it with the lines above.", style="red")
         return int(ExitCode.BUG)
-    return int(code or 0)
+    return _stopped() if code == _INTERRUPTED else int(code or 0)
+
+
+def _stopped() -> int:
+    Console(stderr=True).print("stopped; finished work is kept", style="yellow")
+    return int(ExitCode.RETRY_LATER)
 
 
 def _tell(error: CamNetError) -> None:

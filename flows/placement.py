@@ -23,7 +23,7 @@ def placements(context: RunContext) -> tuple[Placement, ...]:
         over = f"SSH ({trainer.ssh.host}:{trainer.ssh.port})" if trainer.ssh else "a folder of this machine"
         moved = f"shards go to {trainer.name}, reached by {over}"
     return (
-        Placement(stage="preprocess", site=source.name, why=f"the slides are there; Dask: {source.dask.cluster}"),
+        Placement(stage="preprocess", site=source.name, why=f"the slides are there; Dask: {source.dask.summary}"),
         Placement(stage="stage", site=source.name, why=moved),
         Placement(stage="train", site=trainer.name, why=f"named by the configuration; {ranks} Horovod slots"),
         Placement(stage="infer", site=trainer.name, why="the model and the dense shards are there"),

@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from pathlib import Path
 from typing import Any
 
-from prefect import flow
 from prefect.artifacts import create_table_artifact
-from prefect.futures import PrefectFuture
-from prefect_dask.task_runners import DaskTaskRunner
 
-from deployments.sites import DaskCluster, Site
 from flows.context import RunContext
+from flows.open_cluster import open_cluster
 from flows.site_flow import site_flow
+from flows.slide_batch import preprocess_slides
+from flows.slide_jobs import finished_outcome, patches_folder, slide_jobs
 from tasks.artifacts import Artifact, Record, describe
 from tasks.caching import content_key
-from tasks.errors import InputError, IntegrityError, PermanentFault
+from tasks.errors import InputError, IntegrityError
 from tasks.patches.outcome import SlideOutcome
-from tasks.patches.preprocess import failed_outcome, find_outcome
-from tasks.patches.slide_job import SlideJob
-from tasks.patches.task import preprocess_slide_task
-from tasks.slides.cohort import find_slides
-from tasks.slides.split import assign_splits
 from transfer.manifest import Kind, Manifest, manifest_of, read_manifest, write_manifest
 
-log = logging.getLogger(__name__)
 MANIFEST_NAME = "manifest.json"
 MANIFEST_SCHEMA = "camnet-manifest/1"
 
@@ -51,17 +43,17 @@ def preprocess(context: RunContext) -> PreprocessResult:
     Raises
     ------
     InputError
-        There are no slides, or not one of them could be finished.
+        There are no slides, or not one of them could be finished, or the site has no such cluster.
+    RetryableFault, PermanentFault
+        The site's cluster does not do the work; finished slides are kept.
     """
     started = time.monotonic()
     jobs = slide_jobs(context)
-    finished = {job.record.name: found for job in jobs if (found := _finished(job)) is not None}
+    finished = {job.record.name: found for job in jobs if (found := finished_outcome(job)) is not None}
     pending = [job for job in jobs if job.record.name not in finished]
     if pending:
-        runner = dask_task_runner(context.source.dask, most_workers=len(pending))
-        # prefect-dask types its runner by Dask futures, which Prefect's signature does not admit.
-        made = preprocess_slides.with_options(task_runner=runner)(pending)  # type: ignore[arg-type]
-        finished |= {outcome.slide: outcome for outcome in made}
+        with open_cluster(context.source, run=context.config.name, slides=len(pending)) as cluster:
+            finished |= {outcome.slide: outcome for outcome in preprocess_slides(pending, cluster)}
     outcomes = tuple(finished[job.record.name] for job in jobs)
     create_table_artifact(_table(outcomes), key="slides", description="Slides after preprocessing")
     if not any(outcome.state == "done" for outcome in outcomes):
@@ -73,87 +65,6 @@ def preprocess(context: RunContext) -> PreprocessResult:
         )
     manifest = _write_manifest(context, outcomes)
     return PreprocessResult(manifest=manifest, outcomes=outcomes, seconds=time.monotonic() - started)
-
-
-def slide_jobs(context: RunContext) -> list[SlideJob]:
-    """List the slides of the cohort with their splits, in the order of their names."""
-    config = context.config
-    records = find_slides(config.cohort)
-    splits = assign_splits(records, config.cohort.validation_fraction, config.cohort.test_fraction, config.seed)
-    return [
-        SlideJob(
-            record=record,
-            split=splits[record.name],
-            config=config.preprocess,
-            seed=config.seed,
-            mpp=config.cohort.mpp if record.mpp is None else record.mpp,
-            root=context.source.root,
-            folder=patches_folder(context, context.source),
-        )
-        for record in records
-    ]
-
-
-def patches_folder(context: RunContext, site: Site) -> Path:
-    """Folder of the shards and their manifest at a site."""
-    return context.folder_at(site) / "patches"
-
-
-@flow(name="preprocess-slides")
-def preprocess_slides(jobs: list[SlideJob]) -> list[SlideOutcome]:
-    """Run one task a slide; a task that cannot run at all is a failed slide, not a failed flow."""
-    futures = [preprocess_slide_task.submit(job) for job in jobs]
-    outcomes = []
-    for job, future in zip(jobs, futures, strict=True):
-        outcomes.append(_outcome(job, future))
-        log.info("slide %d/%d %s", len(outcomes), len(jobs), _line(outcomes[-1]))
-    return outcomes
-
-
-def dask_task_runner(cluster: DaskCluster, most_workers: int) -> DaskTaskRunner:
-    """Make the task runner of a site: a cluster on this machine, or any dask-jobqueue class with its keywords."""
-    if cluster.cluster != "local":
-        return DaskTaskRunner(
-            cluster_class=cluster.cluster,
-            cluster_kwargs=cluster.keywords,
-            adapt_kwargs={"minimum_jobs": 1, "maximum_jobs": min(cluster.workers, most_workers)},
-        )
-    keywords: dict[str, Any] = {
-        "n_workers": min(cluster.workers, most_workers),
-        "threads_per_worker": 1,
-        # A dashboard on its usual port would collide with that of another run on the same machine.
-        "dashboard_address": "127.0.0.1:0",
-        **cluster.keywords,
-    }
-    return DaskTaskRunner(cluster_class="distributed.LocalCluster", cluster_kwargs=keywords)
-
-
-def _finished(job: SlideJob) -> SlideOutcome | None:
-    """Look for finished work without reading the slide, so that no cluster is started for nothing."""
-    key = job.known_key()
-    return None if key is None else find_outcome(job, key)
-
-
-def _outcome(job: SlideJob, future: PrefectFuture[SlideOutcome]) -> SlideOutcome:
-    try:
-        return future.result()
-    except Exception as error:  # the other slides go on, whatever it was; the report names it
-        return failed_outcome(
-            job,
-            PermanentFault(
-                f"its task ended with {type(error).__name__}: {error}",
-                remedy="see the log of the task in the Prefect UI, then run again: finished slides are kept",
-            ),
-        )
-
-
-def _line(outcome: SlideOutcome) -> str:
-    if outcome.state != "done":
-        return f"{outcome.slide} {outcome.state}: {outcome.reason}"
-    return (
-        f"{outcome.slide}: {outcome.tumour_patches} tumour, {outcome.normal_patches} normal, "
-        f"{outcome.grid_patches} grid patches in {outcome.seconds:.1f} s"
-    )
 
 
 def _write_manifest(context: RunContext, outcomes: tuple[SlideOutcome, ...]) -> Artifact:

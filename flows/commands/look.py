@@ -23,11 +23,14 @@ def register(app: typer.Typer) -> None:
     app.command()(doctor)
 
 
-def schema() -> None:
+def schema(
+    site: Annotated[bool, typer.Option("--site", help="of a site file instead of the run configuration")] = False,
+) -> None:
     """Print the JSON Schema of the run configuration: every key with its unit and range."""
+    from deployments.sites import Site
     from tasks.config import RunConfig
 
-    print_json(RunConfig.model_json_schema())
+    print_json((Site if site else RunConfig).model_json_schema())
 
 
 def sites(
@@ -44,7 +47,7 @@ def sites(
     for site in found.values():
         slots = str(site.horovod.slots) if site.horovod else "-"
         ssh = f"{site.ssh.user}@{site.ssh.host}:{site.ssh.port}" if site.ssh else "-"
-        table.add_row(site.name, str(site.root), site.policy, site.dask.cluster, slots, ssh)
+        table.add_row(site.name, str(site.root), site.policy, site.dask.summary, slots, ssh)
     Console().print(table)
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from flows.commands.array import write_array
 from flows.commands.options import DEFAULT_WORKSPACE, ConfigOption, WorkspaceOption, print_json
 from tasks.errors import InputError, PartialResult
 
@@ -20,8 +22,19 @@ def register(app: typer.Typer) -> None:
         app.command()(command)
 
 
-def preprocess(config: ConfigOption, workspace: WorkspaceOption = DEFAULT_WORKSPACE) -> None:
+def preprocess(
+    config: ConfigOption,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    sbatch_array: Annotated[
+        Path | None,
+        typer.Option("--sbatch-array", help="write a Slurm job array for the unfinished slides instead, and stop"),
+    ] = None,
+    array_size: Annotated[int, typer.Option("--array-size", min=1, help="most tasks of that array")] = 1000,
+) -> None:
     """Layer 1: slides to shards and their manifest."""
+    if sbatch_array is not None:
+        write_array(config, workspace, sbatch_array, array_size)
+        return
     from flows.preprocess import preprocess as stage_flow
 
     state = _advance(config, workspace, "preprocessed", lambda state: stage_flow(state.context))

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-from urllib.request import Request, urlopen
 
 import pytest
 
@@ -14,7 +11,7 @@ from flows.run_state import read_state
 from tasks.patches.store import open_shard
 from tests.services.browser import dump_dom
 from tests.services.camnet_cli import stored_as, write_config
-from tests.services.prefect_server import prefect, server_with_workers
+from tests.services.prefect_server import asked, prefect, server_with_workers
 
 pytestmark = pytest.mark.slow
 POOLS = ("camnet-site-a", "camnet-site-b")
@@ -24,18 +21,6 @@ POOLS = ("camnet-site-a", "camnet-site-b")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     with server_with_workers(tmp_path_factory.mktemp("prefect"), POOLS) as environment:
         yield environment
-
-
-def asked(environment: dict[str, str], path: str, question: dict[str, Any] | None = None) -> list[dict[str, Any]]:
-    """What the server's API says."""
-    request = Request(  # noqa: S310  # the server of this test
-        f"{environment['PREFECT_API_URL']}/{path}/filter",
-        data=json.dumps(question or {}).encode(),
-        headers={"content-type": "application/json"},
-    )
-    with urlopen(request, timeout=30) as answer:  # noqa: S310  # the server of this test
-        found: list[dict[str, Any]] = json.load(answer)
-    return found
 
 
 def test_the_pipeline_runs_by_deployments_each_in_the_pool_of_its_site(

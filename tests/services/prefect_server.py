@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
+from urllib.request import Request, urlopen
 
 from flows.environment import DEFAULTS
 from flows.server import running_server, start_group, stop_group
@@ -60,3 +63,15 @@ def prefect(environment: dict[str, str], *arguments: str, failing: bool = False)
     )
     assert (done.returncode != 0) == failing, done.stdout + done.stderr
     return done.stdout
+
+
+def asked(environment: dict[str, str], path: str, question: dict[str, Any] | None = None) -> list[dict[str, Any]]:
+    """What the server's API says."""
+    request = Request(  # noqa: S310  # the server of this test
+        f"{environment['PREFECT_API_URL']}/{path}/filter",
+        data=json.dumps(question or {}).encode(),
+        headers={"content-type": "application/json"},
+    )
+    with urlopen(request, timeout=30) as answer:  # noqa: S310  # the server of this test
+        found: list[dict[str, Any]] = json.load(answer)
+    return found

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from deployments.loopback_sshd import LoopbackSshd, loopback_sshd
-from deployments.sites import Site, SshEndpoint
+from deployments.sites import DaskCluster, Site, SshEndpoint
+from deployments.slurm_jobs import SlurmJobs
 from flows.checkup import Finding, check_machine, check_site
 from tests.services.small_disk import needs_root, small_disk
 
@@ -116,3 +117,15 @@ def test_a_port_where_nobody_listens_is_not_good(sshd: LoopbackSshd, tmp_path: P
     finding = looked_at(account(sshd, port=port), tmp_path)["far SSH"]
     assert not finding.good
     assert f"127.0.0.1:{port} does not answer" in finding.found
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_slurm_site_needs_sbatch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: bool) -> None:
+    if there:
+        (tmp_path / "sbatch").touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    jobs = SlurmJobs(walltime="1:00:00", memory_mib=2000)
+    site = Site(name="here", root=tmp_path, dask=DaskCluster(cluster="slurm", slurm=jobs))
+    findings = {finding.what: finding for finding in check_site(site)}
+    assert findings["here Slurm"].good is there
+    assert "sbatch" in findings["here Slurm"].found

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from deployments.sites import SshEndpoint
+from deployments.sites import DaskCluster, SshEndpoint
+from deployments.slurm_jobs import SlurmJobs
 from flows.context import RunContext, make_context
 from flows.placement import placements
 from tasks.config import parse_config
@@ -36,3 +37,14 @@ def test_a_site_behind_ssh_is_named_with_its_address(tmp_path: Path) -> None:
     trainer = context.trainer.model_copy(update={"ssh": account})
     plan = placements(context.model_copy(update={"sites": context.sites | {"site-b": trainer}}))
     assert plan[1].why == "shards go to site-b, reached by SSH (gpu.example.org:2222)"
+
+
+def test_a_slurm_site_shows_what_its_jobs_ask_for(tmp_path: Path) -> None:
+    context = context_of(tmp_path, "site-a", "site-b")
+    jobs = SlurmJobs(queue="cpu", walltime="1:00:00", memory_mib=2000, cores=4, processes=2, maximum_jobs=20)
+    source = context.source.model_copy(update={"dask": DaskCluster(cluster="slurm", slurm=jobs)})
+    plan = placements(context.model_copy(update={"sites": context.sites | {"site-a": source}}))
+    assert plan[0].why == (
+        "the slides are there; Dask: slurm, jobs in cpu: 1 to 20; "
+        "each: workers 2, cores 4, memory 2000 MiB, walltime 1:00:00"
+    )
