@@ -81,8 +81,9 @@ def _outcome(job: SlideJob, future: PrefectFuture[SlideOutcome]) -> SlideOutcome
     except KilledWorker as error:
         fault = PermanentFault(
             f"its worker died {error.allowed_failures + 1} times at it",
-            remedy="see the logs of the workers: mostly it needs more memory than they have, or breaks the program "
-            "that reads it; give them more or take the slide out of the cohort, then run again",
+            remedy="see the logs of the workers: mostly it needs more memory than they have or more time than their "
+            "jobs, or breaks the program that reads it; give them more or take the slide out of the cohort, "
+            "then run again",
         )
         _tell_server(future.task_run_id, fault.cause)
         return broken_off(job, fault)

@@ -126,7 +126,7 @@ class SlurmWatch:
 
     def _look_at_queue(self, submitted: bool, alone_s: float) -> None:
         queue = ask_slurm("squeue", "-h", f"--name={self._name}", f"--user={getpass.getuser()}", "-o", "%i %T %r")
-        waiting = [line.split(" ", 2) for line in (queue or "").splitlines()]
+        waiting = [line.split(" ", 2) for line in (queue or "").splitlines() if line.count(" ") >= 2]
         reasons = {reason for _, state, reason in waiting if state == "PENDING"}
         if waiting and reasons and reasons <= _NEVER and all(state == "PENDING" for _, state, _ in waiting):
             raise self._refused(f"they would wait for ever ({', '.join(sorted(reasons))})")

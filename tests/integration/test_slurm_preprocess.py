@@ -139,6 +139,18 @@ def test_the_work_was_on_several_nodes_and_no_job_is_left(interrupted: Interrupt
     assert slurm.unfinished() == []
 
 
+def test_the_server_sees_the_progress_and_carries_no_list_of_slides(
+    interrupted: Interrupted, environment: dict[str, str]
+) -> None:
+    assert interrupted.done.code == ExitCode.DONE
+    shown = asked(environment, "artifacts", {"artifacts": {"key": {"any_": ["slides-progress"]}}})
+    latest = max(shown, key=lambda artifact: artifact["created"])
+    assert float(latest["data"]) == 100
+    assert latest["description"] == "8 of 8 slides"
+    runs = asked(environment, "flow_runs", {"flow_runs": {"id": {"any_": [latest["flow_run_id"]]}}})
+    assert [run["parameters"] for run in runs] == [{}]
+
+
 def test_a_second_run_finds_all_slides_finished_and_starts_no_job(
     interrupted: Interrupted, slurm: Slurm, cohort: Path, environment: dict[str, str]
 ) -> None:

@@ -35,6 +35,10 @@ def told(slurm: Slurm, prefect_url: str, tmp_path_factory: pytest.TempPathFactor
         site.write_text(site.read_text() + table)
         return Case(site, environment or {})
 
+    of_class = case("class")
+    of_class.site.write_text(
+        of_class.site.read_text().replace('cluster = "slurm"', 'cluster = "dask_jobqueue.Nothing"')
+    )
     (folder / "deaf.conf").write_text(DEAF.format(socket=slurm.folder / "munge.sock"))
     cases = {
         "queue": case("queue", queue="no-such-queue"),
@@ -43,6 +47,7 @@ def told(slurm: Slurm, prefect_url: str, tmp_path_factory: pytest.TempPathFactor
         "walltime": case("walltime", walltime="2-00:00:00"),
         "prologue": case("prologue", job_script_prologue=["echo no module of that name", "exit 3"]),
         "keyword": case("keyword", table="[dask.keywords]\ncoers = 2\n"),
+        "class": of_class,
         "commands": case("commands", environment={"PATH": str(folder)}),
         "server": case("server", interface="eth0"),
         "deaf": case("deaf", environment={"SLURM_CONF": str(folder / "deaf.conf")}, queue_timeout_s=4),
@@ -59,6 +64,7 @@ def told(slurm: Slurm, prefect_url: str, tmp_path_factory: pytest.TempPathFactor
         ("walltime", "InputError", "they would wait for ever (PartitionTimeLimit)", "[dask.slurm]"),
         ("prologue", "PermanentFault", "the last one said: no module of that name", "slurm-logs"),
         ("keyword", "InputError", "coers", "[dask]"),
+        ("class", "InputError", "there is no cluster class dask_jobqueue.Nothing", "cluster in [dask]"),
         ("commands", "InputError", "Slurm's commands are not on this machine (sbatch, squeue, scancel)", "login node"),
         ("server", "InputError", "this Prefect server can be reached from this machine only", "--sbatch-array"),
         ("deaf", "RetryableFault", "Unable to contact slurm controller", "run again"),
