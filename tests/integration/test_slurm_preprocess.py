@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
+import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -82,7 +82,8 @@ class Cancelling:
     def __call__(self, reading: Reading) -> None:
         if self.kept or reading.job in self.lost or len(outcomes_of(self.workspace)) < 2:
             return
-        os.kill(reading.pid, signal.SIGSTOP)
+        if not reading.freeze():
+            return
         self.lost[reading.job] = reading.slide
         if len(self.lost) == 2:
             self.kept = outcomes_of(self.workspace)
@@ -201,15 +202,13 @@ def test_a_worker_whose_lifetime_ends_finishes_its_slide_and_is_replaced(
     slurm: Slurm, tmp_path: Path, environment: dict[str, str]
 ) -> None:
     small_cohort(tmp_path / "cohort", slides=3)
-    frozen: list[tuple[Reading, float]] = []
+    frozen: list[Reading] = []
 
     def hold(reading: Reading) -> None:
         """Let the first worker grow old in the middle of its first slide."""
-        if not frozen:
-            os.kill(reading.pid, signal.SIGSTOP)
-            frozen.append((reading, time.monotonic()))
-        elif frozen[0][0].pid == reading.pid and time.monotonic() - frozen[0][1] > LIFETIME_S:
-            os.kill(reading.pid, signal.SIGCONT)
+        if not frozen and reading.freeze():
+            frozen.append(reading)
+            threading.Timer(LIFETIME_S + 1, reading.thaw).start()
 
     before = slurm.states()
     sites = slurm_sites(
@@ -224,7 +223,7 @@ def test_a_worker_whose_lifetime_ends_finishes_its_slide_and_is_replaced(
     with watched_slides(tmp_path / "cohort", hold) as watch:
         done = preprocess(tmp_path, tmp_path / "cohort", environment, sites=sites)
     assert done.code == ExitCode.DONE, done.errors
-    old = frozen[0][0]
+    old = frozen[0]
     assert watch.jobs_of(old.slide) == {old.job}, "finished by the worker that began it"
     for slide, readers in watch.readers.items():
         assert slide == old.slide or old.job not in {reading.job for reading in readers}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
 from collections import defaultdict
@@ -23,6 +24,22 @@ class Reading:
     slide: str
     pid: int
     job: str
+
+    def freeze(self) -> bool:
+        """Stop the process if it still has the slide open then; otherwise it goes on, and the answer is no."""
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGSTOP)
+            while _state(self.pid) not in ("T", "Z"):
+                time.sleep(0.001)
+            if any(Path(name).stem == self.slide for name in _open_files(self.pid)):
+                return True
+            self.thaw()
+        return False
+
+    def thaw(self) -> None:
+        """Let the process go on."""
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGCONT)
 
 
 @dataclass
@@ -82,6 +99,14 @@ def _open_files(pid: int) -> set[str]:
             with suppress(OSError):  # it has closed the file since
                 files.add(str(Path(entry.path).readlink()))
     return files
+
+
+def _state(pid: int) -> str:
+    """State letter of a process; Z also when it is gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return "Z"
 
 
 def _job_of(pid: int) -> str | None:
