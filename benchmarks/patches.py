@@ -59,6 +59,7 @@ def main() -> None:
     parser.add_argument("--slide", type=Path, help="measure on this slide instead")
     parser.add_argument("--folder", type=Path, help="where the slide and the shards go; default: a temporary folder")
     parser.add_argument("--method", choices=METHODS, help="measure one method in this process and print JSON")
+    parser.add_argument("--plot", type=Path, help="draw the rates of cutting into this PNG")
     given = parser.parse_args()
     if given.method:
         from patch_methods import measure
@@ -68,7 +69,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="camnet-benchmark-") as temporary:
         folder = given.folder or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
-        compare(given.slide or made_slide(folder), folder, given.repeats)
+        found = compare(given.slide or made_slide(folder), folder, given.repeats)
+    if given.plot:
+        draw(found, given.plot)
 
 
 def made_slide(folder: Path) -> Path:
@@ -82,8 +85,8 @@ def made_slide(folder: Path) -> Path:
     return path
 
 
-def compare(slide: Path, folder: Path, repeats: int) -> None:
-    """Run every method `repeats` times, in turn."""
+def compare(slide: Path, folder: Path, repeats: int) -> dict[str, list[dict[str, float]]]:
+    """Run every method `repeats` times, in turn; print and give what was measured."""
     methods = [name for name in METHODS if name not in NEEDS or importlib.util.find_spec(NEEDS[name])]
     print_machine(slide)
     found: dict[str, list[dict[str, float]]] = defaultdict(list)
@@ -91,6 +94,36 @@ def compare(slide: Path, folder: Path, repeats: int) -> None:
         for name in methods:
             found[name].append(run(name, slide, folder))
     print_table(found)
+    return found
+
+
+def draw(found: dict[str, list[dict[str, float]]], path: Path) -> None:
+    """Draw the dense methods' rates as bars on a scale of powers of ten, whiskers from the least to the most."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    shown = [name for name in found if not name.startswith(("read", "random", "job"))]
+    shown.sort(key=lambda name: statistics.median(rates_of(found[name])))
+    figure, axes = plt.subplots(figsize=(9, 0.42 * len(shown) + 1.1), layout="constrained")
+    for place, name in enumerate(shown):
+        rates = rates_of(found[name])
+        middle = statistics.median(rates)
+        colour = "#2a6496" if name in ("raw", "jpeg", "tiles") else "#b0b7c0"
+        axes.barh(place, middle, color=colour, xerr=[[middle - min(rates)], [max(rates) - middle]], ecolor="#444444")
+        axes.text(max(rates) * 1.06, place, f"{middle:,.0f}", va="center", fontsize=9)
+    axes.set_yticks(range(len(shown)), [METHODS[name] for name in shown], fontsize=9)
+    axes.set_xscale("log")
+    axes.set_xlim(100, 300_000)
+    axes.set_xlabel("patches of 224 px a second of processor time (dense, level 0)")
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=110)
+
+
+def rates_of(rows: list[dict[str, float]]) -> list[float]:
+    """Patches a CPU second of each repetition."""
+    return [row["patches"] / row["cpu_s"] for row in rows]
 
 
 def run(method: str, slide: Path, folder: Path) -> dict[str, float]:
@@ -132,7 +165,7 @@ def print_table(found: dict[str, list[dict[str, float]]]) -> None:
     head |= {"wall s": -7, "B/patch": -8, "MB +": -6}
     print("\n" + " ".join(f"{name:<{width}}" if width > 0 else f"{name:>{-width}}" for name, width in head.items()))
     for name, rows in found.items():
-        rates = [row["patches"] / row["cpu_s"] for row in rows]
+        rates = rates_of(rows)
         print(
             f"{METHODS[name]:58} {rows[0]['patches']:8.0f} {statistics.median(rates):9.0f} "
             f"{ratio(found, name, 'bound'):>9} {ratio(found, name, 'script'):>8} "
