@@ -14,13 +14,13 @@ import numpy as np
 import numpy.typing as npt
 import openslide
 
+from tasks.config import MPP_RANGE
 from tasks.errors import InputError
 
 Rgb = npt.NDArray[np.uint8]
 
 _log = logging.getLogger(__name__)
 
-_MPP_RANGE = (0.05, 20.0)
 _MOST_MPP_RATIO = 1.05
 _LEVEL_TOLERANCE = 1.02
 _READ_BUDGET_PX = 1 << 21
@@ -255,7 +255,7 @@ def _resolution_problem(stated: list[str | None]) -> str | None:
         x, y = (float(value) for value in stated if value is not None)
     except ValueError:
         return f"states a resolution that is no number ({stated[0]!r}, {stated[1]!r})"
-    low, high = _MPP_RANGE
+    low, high = MPP_RANGE
     if not (low <= x <= high and low <= y <= high):
         return f"states {x:g} x {y:g} µm per pixel, outside {low:g} to {high:g}"
     if max(x, y) > min(x, y) * _MOST_MPP_RATIO:
