@@ -275,12 +275,25 @@ def test_ctrl_c_ends_the_jobs_and_keeps_what_is_finished(
         str(tmp_path / "ws"),
     ]
     run = subprocess.Popen(
-        command, env={**os.environ, **environment}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        command,
+        env={**os.environ, **environment},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        # What a shell starts in the background ignores Ctrl-C, and so does all that it starts: these tests, perhaps.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    with watched_slides(cohort) as watch:
-        wait_until(lambda: len(watch.readers) >= 2, 120)
-    run.send_signal(signal.SIGINT)
-    _, errors = run.communicate(timeout=120)
+    frozen: set[str] = set()
+
+    def hold(reading: Reading) -> None:
+        if reading.job not in frozen and reading.freeze():
+            frozen.add(reading.job)
+
+    # Both workers stand still in the middle of a slide: the run cannot end before it is stopped.
+    with watched_slides(cohort, hold):
+        wait_until(lambda: len(frozen) == 2, 120)
+        run.send_signal(signal.SIGINT)
+        _, errors = run.communicate(timeout=120)
     assert run.returncode == ExitCode.RETRY_LATER, errors
     assert "stopped; finished work is kept" in errors
     assert slurm.unfinished() == []
