@@ -8,12 +8,15 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from deployments.endpoints import FdtEndpoint, GlobusEndpoint, GridftpEndpoint, SshEndpoint
 from deployments.slurm_jobs import SlurmJobs
 from tasks.artifacts import Record
 from tasks.config import read_toml, validated
 from tasks.errors import InputError
 
 EMBEDDED_FOLDER = Path(__file__).parent / "sites"
+_FILES = {"ssh": ("key", "known_hosts"), "gridftp": ("proxy", "certificates"), "globus": ("credentials",)}
+"""Files of this machine that the tables of a site file name; relative ones lie beside the site file."""
 
 
 class DaskCluster(Record):
@@ -55,17 +58,6 @@ class HorovodSlots(Record):
     threads: int = Field(1, ge=1, description="CPU threads of each rank")
 
 
-class SshEndpoint(Record):
-    """An SSH account at the site, reached with a key and a known host key."""
-
-    host: str
-    port: int = Field(22, ge=1, le=65535)
-    user: str
-    key: Path
-    known_hosts: Path
-    root: str | None = Field(None, description="the site's root as this account sees it; default: the root itself")
-
-
 class Site(Record):
     """One computing site.
 
@@ -85,6 +77,9 @@ class Site(Record):
     dask: DaskCluster = DaskCluster()
     horovod: HorovodSlots | None = None
     ssh: SshEndpoint | None = None
+    gridftp: GridftpEndpoint | None = None
+    globus: GlobusEndpoint | None = None
+    fdt: FdtEndpoint | None = None
 
 
 def load_site(path: Path, *, workspace: Path) -> Site:
@@ -102,9 +97,12 @@ def load_site(path: Path, *, workspace: Path) -> Site:
         logs = root / _expanded(site.dask.slurm.log_directory, path)
         slurm = site.dask.slurm.model_copy(update={"log_directory": logs})
         update["dask"] = site.dask.model_copy(update={"slurm": slurm})
-    if site.ssh:
-        files = {name: _expanded(getattr(site.ssh, name), path) for name in ("key", "known_hosts")}
-        update["ssh"] = site.ssh.model_copy(update={name: path.resolve().parent / file for name, file in files.items()})
+    for table, names in _FILES.items():
+        endpoint = getattr(site, table)
+        if endpoint:
+            files = {name: file for name in names if (file := getattr(endpoint, name)) is not None}
+            beside = {name: path.resolve().parent / _expanded(file, path) for name, file in files.items()}
+            update[table] = endpoint.model_copy(update=beside)
     return site.model_copy(update=update)
 
 

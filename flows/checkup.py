@@ -12,7 +12,8 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
-from deployments.sites import Site, SshEndpoint
+from deployments.endpoints import SshEndpoint
+from deployments.sites import Site
 from tasks.artifacts import Record
 
 _ENOUGH_BYTES = 5 * 10**9

@@ -7,11 +7,12 @@ from collections.abc import Iterable
 
 from deployments.sites import Site
 from flows.context import RunContext
+from flows.endpoints import endpoint
 from flows.explain import ExplainResult
 from flows.infer import InferResult
 from flows.preprocess import PreprocessResult
 from flows.run_state import Collected
-from flows.stage import endpoint, move
+from flows.stage import move
 from flows.train import TrainResult
 from tasks.artifacts import Artifact
 from transfer.ledger import Ledger

@@ -11,6 +11,7 @@ from prefect.artifacts import create_table_artifact
 
 from deployments.sites import Site, site_named
 from flows.context import RunContext
+from flows.endpoints import endpoint, local_endpoint
 from flows.site_flow import site_flow
 from tasks import atomic
 from tasks.artifacts import Artifact, Record
@@ -18,7 +19,7 @@ from tasks.digests import bytes_digest
 from tasks.errors import IntegrityError, PermanentFault, PolicyRefusal, RetryableFault
 from transfer.ledger import Ledger
 from transfer.manifest import Entry, Manifest, read_manifest
-from transfer.model import Batch, Endpoint, Outcome, SshAccount, TransferOptions
+from transfer.model import Batch, Endpoint, Outcome, TransferOptions
 from transfer.summary import RouteTotals, route_totals
 from transfer.task import move_batch
 
@@ -93,19 +94,6 @@ def stage(context: RunContext, manifest: Artifact, destination: str, again: bool
         seconds=time.monotonic() - started,
         reused=reused,
     )
-
-
-def local_endpoint(site: Site) -> Endpoint:
-    """Give a site as it is seen from itself."""
-    return Endpoint(site=site.name, root=str(site.root), policy=site.policy)
-
-
-def endpoint(site: Site) -> Endpoint:
-    """Give a site as it is seen from another one: by SSH where it has an account, else as a folder."""
-    if site.ssh is None:
-        return local_endpoint(site)
-    account = SshAccount(**site.ssh.model_dump(exclude={"root"}))
-    return Endpoint(site=site.name, root=site.ssh.root or str(site.root), policy=site.policy, ssh=account)
 
 
 def transfer_table(routes: list[RouteTotals]) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ from queue import Queue
 from typing import Literal
 
 from tasks.errors import CamNetError, InputError, PermanentFault, PolicyRefusal, RetryableFault
+from transfer.brake import Brake, Cancelled
 from transfer.faults import fault_of
 from transfer.file_move import Effort, FileMove
 from transfer.journal import Journal, Target
@@ -62,6 +63,11 @@ class Engine:
         self._options = options
         self._ledger = ledger
         self._connection_is_down = threading.Event()
+        self._brake = Brake(options.limit_mb_per_s)
+
+    def cancel(self) -> None:
+        """See `Mover.cancel`."""
+        self._brake.stop()
 
     def move(self, batch: Batch, progress: Progress = ignore_progress) -> list[Outcome]:
         """See `Mover.move`."""
@@ -80,6 +86,7 @@ class Engine:
         with self._lanes() as lanes:
             outcomes = [self._move_file(batch, entry, lanes, guarded) for entry in large]
             outcomes += self._move_side_by_side(batch, small, lanes, guarded)
+        self._brake.release()
         by_path = {outcome.path: outcome for outcome in outcomes}
         return [by_path[entry.path] for entry in batch.entries]
 
@@ -125,6 +132,7 @@ class Engine:
             source_site=batch.source.site,
             chunk_bytes=self._options.chunk_bytes,
             arrived=lambda arrived_bytes: progress(entry.path, arrived_bytes),
+            brake=self._brake,
         )
 
         def attempt(retries: int) -> Outcome:
@@ -133,11 +141,11 @@ class Engine:
         # Where the last file found no connection after all its attempts, the next one asks once.
         attempts = 1 if self._connection_is_down.is_set() else self._options.attempts
         try:
-            outcome = retrying(attempt, attempts=attempts, backoff_s=self._options.backoff_s)
+            outcome = retrying(attempt, attempts=attempts, backoff_s=self._options.backoff_s, brake=self._brake)
         except (InputError, PolicyRefusal):
             raise
         except CamNetError as fault:
-            if isinstance(fault, RetryableFault):
+            if isinstance(fault, RetryableFault) and not isinstance(fault, Cancelled):
                 self._connection_is_down.set()
             return failed_outcome(entry.path, fault)
         self._connection_is_down.clear()

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 from tasks.errors import IntegrityError, RetryableFault
 from transfer import ranges
+from transfer.brake import Brake
 from transfer.journal import Journal, Target
 from transfer.lane import Lane
 from transfer.manifest import Entry
@@ -34,6 +35,7 @@ class Effort:
     streams: int = 1
     wire_bytes: int = 0
     wire_seconds: float = 0.0
+    startup_seconds: float = 0.0
     verify_seconds: float = 0.0
     verified_by: str | None = None
     bytes_resent: int = 0
@@ -52,6 +54,8 @@ class FileMove:
         For messages.
     arrived
         Called with the number of its bytes that are at the destination.
+    brake
+        Asked before each block is sent.
     """
 
     def __init__(
@@ -63,13 +67,15 @@ class FileMove:
         source_site: str,
         chunk_bytes: int,
         arrived: Callable[[int], None],
+        brake: Brake,
     ) -> None:
         self._entry = entry
         self._source_path = source_path
         self._target = target
         self._source_name = f"{source_site}:{source_path}"
         self._chunk_bytes = chunk_bytes
-        self._arrived = arrived
+        self.arrived = arrived
+        self._brake = brake
         self._damaged = False
         self._mutex = threading.Lock()
 
@@ -78,7 +84,7 @@ class FileMove:
         state = lane.destination.stat(self._target.path)
         if state is None or state.bytes != self._entry.bytes or not self._verified(lane, self._target.path, effort):
             return False
-        self._arrived(self._entry.bytes)
+        self.arrived(self._entry.bytes)
         return True
 
     def attempt(self, lanes: Sequence[Lane], journal: Journal, effort: Effort) -> None:
@@ -93,15 +99,28 @@ class FileMove:
         OSError, EOFError, paramiko.SSHException
             As the stores raise them.
         """
-        first = lanes[0]
-        self._check_source(first)
-        self._prepare(first, journal)
-        todo = ranges.missing(journal.arrived, self._entry.bytes, self._chunk_bytes)
+        todo = self.prepare(lanes[0], journal)
         self._send(todo, lanes[: max(1, len(todo))], journal, effort)
-        if not self._verified(first, self._target.partial, effort):
-            self._explain_damage(first, journal)
-        first.destination.publish(self._target.partial, self._target.path)
-        self._arrived(self._entry.bytes)
+        self.finish(lanes[0], journal, effort)
+
+    def prepare(self, lane: Lane, journal: Journal, *, keep_begun: bool = False) -> list[Range]:
+        """Look at the source, make partial file and journal fit each other; return what has to be sent.
+
+        Parameters
+        ----------
+        keep_begun
+            Keep a partial file of this version also when nothing of it was acknowledged.
+        """
+        self._check_source(lane)
+        self._fit_partial(lane, journal, keep_begun=keep_begun)
+        return ranges.missing(journal.arrived, self._entry.bytes, self._chunk_bytes)
+
+    def finish(self, lane: Lane, journal: Journal, effort: Effort) -> None:
+        """Verify what lies under the partial name and give it its final one."""
+        if not self._verified(lane, self._target.partial, effort):
+            self._explain_damage(lane, journal)
+        lane.destination.publish(self._target.partial, self._target.path)
+        self.arrived(self._entry.bytes)
         journal.discard()
 
     def clean(self, lane: Lane, journal: Journal) -> None:
@@ -122,8 +141,7 @@ class FileMove:
                 remedy=_CHANGED,
             )
 
-    def _prepare(self, lane: Lane, journal: Journal) -> None:
-        """Make partial file and journal fit each other."""
+    def _fit_partial(self, lane: Lane, journal: Journal, *, keep_begun: bool) -> None:
         if journal.stale_partial:
             lane.destination.remove(journal.stale_partial)
             journal.stale_partial = None
@@ -131,11 +149,12 @@ class FileMove:
         needed = max((start + length for start, length in journal.arrived), default=0)
         if journal.arrived and (state is None or not needed <= state.bytes <= self._entry.bytes):
             journal.restart()
-        if state is not None and not journal.arrived:
+        kept = state is not None and (journal.arrived or (keep_begun and journal.begun))
+        if state is not None and not kept:
             lane.destination.remove(self._target.partial)
-        if not journal.arrived:
+        if not kept:
             lane.destination.write(self._target.partial, 0, ())
-        self._arrived(ranges.total_bytes(journal.arrived))
+        self.arrived(ranges.total_bytes(journal.arrived))
 
     def _send(self, todo: list[Range], lanes: Sequence[Lane], journal: Journal, effort: Effort) -> None:
         """Send the chunks over all lanes; the first error ends the others after their chunk."""
@@ -180,10 +199,11 @@ class FileMove:
             lane.destination.write(self._target.partial, part[0], self._counted(blocks, effort))
         arrived_bytes = journal.arrive(part)
         with self._mutex:
-            self._arrived(arrived_bytes)
+            self.arrived(arrived_bytes)
 
     def _counted(self, blocks: Iterable[bytes], effort: Effort) -> Iterator[bytes]:
         for block in blocks:
+            self._brake.pass_on(len(block))
             with self._mutex:
                 effort.wire_bytes += len(block)
             yield block

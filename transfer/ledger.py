@@ -32,6 +32,11 @@ class LedgerRow(Record):
         Bytes of the file that this attempt put on the wire, without what the protocol adds.
     wire_seconds
         From the first of them to the last acknowledgement; connecting, verifying and renaming are not in it.
+        Of a program that carries files: the time that it ran; files that it carried together share it by
+        their bytes.
+    startup_seconds
+        Time that a program or service took to start and end, where that can be told apart; not in
+        `wire_seconds`.
     verify_seconds, verified_by
         Time for the digest at the destination, and how it was found.
     megabits_per_s
@@ -54,6 +59,7 @@ class LedgerRow(Record):
     file_bytes: int = Field(ge=0)
     wire_bytes: int = Field(0, ge=0)
     wire_seconds: float = Field(0.0, ge=0)
+    startup_seconds: float = Field(0.0, ge=0)
     verify_seconds: float = Field(0.0, ge=0)
     verified_by: str | None = None
     megabits_per_s: float | None = None

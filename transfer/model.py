@@ -11,6 +11,7 @@ from pydantic import Field
 from tasks.artifacts import Record, RelativePath
 from tasks.errors import CamNetError, IntegrityError, PolicyRefusal, RetryableFault
 from transfer.manifest import Entry
+from transfer.servers import FdtTool, GlobusCollection, GridftpServer
 
 Policy = Literal["open", "resident"]
 FaultKind = Literal["retryable", "permanent", "integrity", "policy"]
@@ -42,12 +43,17 @@ class Endpoint(Record):
         ``resident``: what holds pixels may not leave the site; ``open``: everything may.
     ssh
         How the site is reached; None when its root is a folder of this machine.
+    gridftp, globus, fdt
+        What else it offers.
     """
 
     site: str
     root: str = Field(min_length=1)
     policy: Policy = "open"
     ssh: SshAccount | None = None
+    gridftp: GridftpServer | None = None
+    globus: GlobusCollection | None = None
+    fdt: FdtTool | None = None
 
 
 class Batch(Record):
@@ -106,6 +112,7 @@ class TransferOptions(Record):
     attempts: int = Field(4, ge=1, le=100, description="tries a file while the fault is retryable")
     stall_s: float = Field(60.0, gt=0, description="no progress for this long breaks the connection")
     backoff_s: float = Field(1.0, ge=0, description="first pause between attempts; doubles each time")
+    limit_mb_per_s: float | None = Field(None, gt=0, description="most 10^6 bytes a second over all streams")
 
 
 def failed_outcome(path: str, fault: CamNetError) -> Outcome:

@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Protocol
 
 from tasks.errors import InputError
+from transfer.carried import CarriedMover
+from transfer.carrier import Carrier
 from transfer.engine import Engine, ignore_progress
 from transfer.ledger import Ledger
 from transfer.local import LocalStore
 from transfer.model import Batch, Endpoint, Features, Outcome, Progress, TransferOptions
+from transfer.scp import ScpCarrier
 from transfer.sftp import SftpStore
 from transfer.store import ByteStore
 
@@ -47,6 +50,9 @@ class Mover(Protocol):
         InputError
             An account, key, host key or site is wrong, so that no file could be moved.
         """
+
+    def cancel(self) -> None:
+        """Stop `move`, from another thread: it returns soon, and what has not arrived has failed for now."""
 
 
 _Make = Callable[[Endpoint, Endpoint, TransferOptions, Ledger], Mover]
@@ -91,11 +97,7 @@ def _local(source: Endpoint, destination: Endpoint, options: TransferOptions, le
 
 
 def _sftp(source: Endpoint, destination: Endpoint, options: TransferOptions, ledger: Ledger) -> Mover:
-    if not (source.ssh or destination.ssh):
-        raise InputError(
-            f"neither {source.site} nor {destination.site} has an SSH account",
-            remedy="add [ssh] to the site file of the one that is elsewhere, or use the protocol local",
-        )
+    _need_account("sftp", source, destination)
     return Engine(
         Features(protocol="sftp", parallel=True, resumes=True, encrypted=True),
         source,
@@ -107,10 +109,37 @@ def _sftp(source: Endpoint, destination: Endpoint, options: TransferOptions, led
     )
 
 
+def _scp(source: Endpoint, destination: Endpoint, options: TransferOptions, ledger: Ledger) -> Mover:
+    _need_account("scp", source, destination)
+    return _carried(ScpCarrier(source, destination, options), source, destination, options, ledger)
+
+
+def _carried(
+    carrier: Carrier, source: Endpoint, destination: Endpoint, options: TransferOptions, ledger: Ledger
+) -> Mover:
+    return CarriedMover(
+        carrier,
+        source,
+        destination,
+        open_source=lambda: _store(source, options),
+        open_destination=lambda: _store(destination, options),
+        options=options,
+        ledger=ledger,
+    )
+
+
+def _need_account(protocol: str, source: Endpoint, destination: Endpoint) -> None:
+    if not (source.ssh or destination.ssh):
+        raise InputError(
+            f"neither {source.site} nor {destination.site} has an SSH account, which {protocol} needs",
+            remedy="add [ssh] to the site file of the one that is elsewhere, or use the protocol local",
+        )
+
+
 def _store(end: Endpoint, options: TransferOptions) -> ByteStore:
     if end.ssh:
         return SftpStore(end.ssh, end.root, stall_s=options.stall_s)
     return LocalStore(Path(end.root))
 
 
-_MOVERS: dict[str, _Make] = {"local": _local, "sftp": _sftp}
+_MOVERS: dict[str, _Make] = {"local": _local, "sftp": _sftp, "scp": _scp}

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import secrets
-import time
 from collections.abc import Callable
 from typing import TypeVar
 
 from tasks.errors import RetryableFault
+from transfer.brake import Brake, Cancelled
 
 T = TypeVar("T")
 _LONGEST_PAUSE_S = 60.0
@@ -16,19 +16,22 @@ _random = secrets.SystemRandom()
 _log = logging.getLogger(__name__)
 
 
-def retrying(attempt: Callable[[int], T], *, attempts: int, backoff_s: float) -> T:
+def retrying(attempt: Callable[[int], T], *, attempts: int, backoff_s: float, brake: Brake) -> T:
     """Call ``attempt(k)`` for k = 0, 1, ... until it does not raise `RetryableFault`; raise the last fault.
 
     The pause before try k is ``backoff_s`` · 2^(k-1), at most 60 s, times a random factor of 0.5 to 1.5, so
-    that many streams that were cut at once do not all come back at once. Other errors are not tried again.
+    that many streams that were cut at once do not all come back at once. Other errors are not tried again,
+    and nothing is once `brake` is stopped.
     """
     for k in range(attempts - 1):
         try:
             return attempt(k)
+        except Cancelled:
+            raise
         except RetryableFault as fault:
             pause = pause_s(k, backoff_s)
             _log.warning("%s Trying again in %.1f s (%d of %d).", fault, pause, k + 2, attempts)
-            time.sleep(pause)
+            brake.wait(pause)
     return attempt(attempts - 1)
 
 

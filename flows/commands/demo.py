@@ -74,7 +74,7 @@ def demo_config(slides: Path | None, workspace: Path) -> RunConfig:
 
 def demo_context(config: RunConfig, workspace: Path, server: Any) -> RunContext:  # noqa: ANN401  # a LoopbackSshd
     """Give the two embedded sites; the second is reached over SSH, as a real one would be."""
-    from deployments.sites import SshEndpoint
+    from deployments.endpoints import SshEndpoint
     from flows.context import make_context
 
     context = make_context(config, workspace, "embedded")

@@ -11,10 +11,11 @@ from pathlib import Path
 from deployments.loopback_sshd import LoopbackSshd
 from transfer.ledger import Ledger
 from transfer.manifest import Entry, Kind, manifest_of
-from transfer.model import Batch, Endpoint, Outcome, Policy, Progress, SshAccount, TransferOptions
+from transfer.model import Batch, Endpoint, Features, Outcome, Policy, Progress, SshAccount, TransferOptions
 from transfer.mover import open_mover
 
-WAYS = ("local", "push", "pull", "relay")
+WAYS = ("local", "push", "pull", "relay", "scp push", "scp pull", "scp relay")
+"""Protocol (``auto`` where none is named) and which of the two ends is reached over SSH."""
 CHUNK_BYTES = 64 << 10
 QUICK = TransferOptions(streams=2, chunk_bytes=CHUNK_BYTES, attempts=3, stall_s=5.0, backoff_s=0.01)
 
@@ -41,6 +42,7 @@ class Route:
     source: Endpoint
     destination: Endpoint
     ledger: Ledger
+    protocol: str = "auto"
 
     def put(self, files: dict[str, bytes]) -> None:
         for path, content in files.items():
@@ -57,7 +59,11 @@ class Route:
     def move(
         self, batch: Batch, options: TransferOptions = QUICK, progress: Progress = lambda path, arrived: None
     ) -> list[Outcome]:
-        return open_mover("auto", batch.source, batch.destination, options, self.ledger).move(batch, progress)
+        return open_mover(self.protocol, batch.source, batch.destination, options, self.ledger).move(batch, progress)
+
+    @property
+    def features(self) -> Features:
+        return open_mover(self.protocol, self.source, self.destination, QUICK, self.ledger).features
 
     def digest_there(self, path: str) -> str:
         return "sha256:" + hashlib.sha256((self.there / path).read_bytes()).hexdigest()
@@ -73,6 +79,7 @@ def route_of(folder: Path, way: str, account: SshAccount | None, *, policy: Poli
     here, there = folder / "here", folder / "there"
     here.mkdir(parents=True)
     there.mkdir()
+    protocol, _, way = way.rpartition(" ")
     source_ssh = account if way in ("pull", "relay") else None
     destination_ssh = account if way in ("push", "relay") else None
     return Route(
@@ -81,4 +88,5 @@ def route_of(folder: Path, way: str, account: SshAccount | None, *, policy: Poli
         Endpoint(site="site-a", root=str(here), policy=policy, ssh=source_ssh),
         Endpoint(site="site-b", root=str(there), ssh=destination_ssh),
         Ledger(folder / "state" / "ledger.jsonl"),
+        protocol or "auto",
     )

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from deployments.sites import DaskCluster, SshEndpoint
+from deployments.endpoints import SshEndpoint
+from deployments.sites import DaskCluster
 from deployments.slurm_jobs import SlurmJobs
 from flows.context import RunContext, make_context
 from flows.placement import placements

@@ -7,6 +7,7 @@ import paramiko
 import pytest
 
 from tasks.errors import CamNetError, IntegrityError, PermanentFault, RetryableFault
+from transfer.brake import Brake
 from transfer.faults import fault_of
 from transfer.retry import pause_s, retrying
 
@@ -52,10 +53,10 @@ def test_only_retryable_faults_are_tried_again() -> None:
             raise RetryableFault("not yet")
         return "done"
 
-    assert retrying(third_time_lucky, attempts=5, backoff_s=0.0) == "done"
+    assert retrying(third_time_lucky, attempts=5, backoff_s=0.0, brake=Brake()) == "done"
     assert calls == [0, 1, 2]
     with pytest.raises(RetryableFault):
-        retrying(third_time_lucky, attempts=2, backoff_s=0.0)
+        retrying(third_time_lucky, attempts=2, backoff_s=0.0, brake=Brake())
 
     def broken(k: int) -> str:
         calls.append(k)
@@ -63,7 +64,7 @@ def test_only_retryable_faults_are_tried_again() -> None:
 
     calls.clear()
     with pytest.raises(PermanentFault):
-        retrying(broken, attempts=5, backoff_s=0.0)
+        retrying(broken, attempts=5, backoff_s=0.0, brake=Brake())
     assert calls == [0]
 
 

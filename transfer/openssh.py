@@ -1,0 +1,59 @@
+"""The OpenSSH programs: their arguments, and what they say when they fail."""
+
+from __future__ import annotations
+
+from tasks.errors import CamNetError, PermanentFault, RetryableFault
+from transfer.model import SshAccount
+
+_CIPHERS = "aes128-gcm@openssh.com,aes256-gcm@openssh.com,chacha20-poly1305@openssh.com,aes256-ctr"
+_LASTING = {
+    "no space left": "free some space there, then run the same command again; finished files are kept",
+    "quota exceeded": "ask for more quota or remove files there, then run the same command again",
+    "permission denied": "give the account write permission to that folder (read permission at the source)",
+    "read-only file system": "mount that file system writable, or name another folder in the site file",
+    "no such file": "make the manifest again, then transfer again",
+}
+
+
+def ssh_arguments(account: SshAccount, *, timeout_s: float) -> list[str]:
+    """Options that scp, sftp and ssh share: our key, the known host key, and nothing of the user's own setting."""
+    settings = {
+        "BatchMode": "yes",
+        "IdentitiesOnly": "yes",
+        "IdentityFile": _quoted(str(account.key)),
+        "UserKnownHostsFile": _quoted(str(account.known_hosts)),
+        "GlobalKnownHostsFile": "none",
+        "StrictHostKeyChecking": "yes",
+        "UpdateHostKeys": "no",
+        "ControlPath": "none",
+        "Compression": "no",
+        "ConnectTimeout": str(max(1, round(timeout_s))),
+        "ServerAliveInterval": str(max(1, round(timeout_s / 4))),
+        "Ciphers": _CIPHERS,
+        "Port": str(account.port),
+        "LogLevel": "ERROR",
+    }
+    return ["-F", "none", *(part for name, value in settings.items() for part in ("-o", f"{name}={value}"))]
+
+
+def ssh_fault(program: str, status: int, said: str, account: SshAccount | None) -> CamNetError:
+    """Put what an OpenSSH program said on standard error into our words.
+
+    What a host key or an account is wrong about, the control connection has found out before.
+    """
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    words = " ".join(lines[-3:])[-500:] or "it said nothing"
+    subject = f"{account.user}@{account.host}:{account.port}" if account else None
+    for cause, remedy in _LASTING.items():
+        if cause in said.lower() and status != 255:
+            return PermanentFault(f"{program} failed: {words}", subject=subject, remedy=remedy)
+    return RetryableFault(
+        f"{program} ended with {status}: {words}",
+        subject=subject,
+        remedy="nothing is lost: run the same command again and it goes on where it stopped",
+    )
+
+
+def _quoted(path: str) -> str:
+    """Write a path as a value of ssh_config, where ``%`` and ``$`` and quotes have a meaning."""
+    return '"' + path.replace("%", "%%").replace('"', '\\"') + '"'

@@ -1,0 +1,118 @@
+"""A program that carries files, run as a child: argument lists only, watched, and never left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from tasks.artifacts import Record
+from tasks.errors import InputError, RetryableFault
+from transfer.brake import Brake
+
+_LOOK_S = 0.2
+_END_S = 5.0
+_TAIL_BYTES = 16 << 10
+
+
+class ProgramResult(Record):
+    """How a program ended: its exit status and the last 16 KiB of what it said, as text."""
+
+    status: int
+    output: str
+    errors: str
+
+
+def run_program(
+    arguments: Sequence[str],
+    *,
+    brake: Brake,
+    stall_s: float,
+    arrived_bytes: Callable[[], int],
+    environment: Mapping[str, str] | None = None,
+    folder: Path | None = None,
+) -> ProgramResult:
+    """Run a program to its end.
+
+    Parameters
+    ----------
+    arguments
+        Program and arguments; no shell sees them.
+    brake
+        Ends the program when it is stopped.
+    stall_s
+        The program is ended when `arrived_bytes` has not grown for so long.
+    arrived_bytes
+        Says how much has arrived by now; asked five times a second at most.
+    environment
+        Added to that of this process.
+
+    Raises
+    ------
+    InputError
+        There is no such program.
+    RetryableFault
+        Nothing moved for `stall_s`.
+    Cancelled
+        The brake was stopped.
+    """
+    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
+        try:
+            child = subprocess.Popen(
+                list(arguments),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=errors,
+                env={**os.environ, "LC_ALL": "C", **(environment or {})},
+                cwd=folder,
+                start_new_session=True,
+            )
+        except FileNotFoundError as error:
+            raise InputError(
+                "there is no such program on this machine", subject=arguments[0], remedy="install it, or use auto"
+            ) from error
+        try:
+            status = _watched(child, brake, stall_s, arrived_bytes, arguments[0])
+        finally:
+            _end(child)
+        return ProgramResult(status=status, output=_tail(output.fileno()), errors=_tail(errors.fileno()))
+
+
+def _watched(
+    child: subprocess.Popen[bytes], brake: Brake, stall_s: float, arrived_bytes: Callable[[], int], name: str
+) -> int:
+    most_bytes, moved_at_s, next_look_s = -1, time.monotonic(), 0.01
+    while True:
+        try:
+            return child.wait(timeout=next_look_s)
+        except subprocess.TimeoutExpired:
+            next_look_s = min(_LOOK_S, 2 * next_look_s)
+        brake.wait(0)
+        arrived = arrived_bytes()
+        if arrived > most_bytes:
+            most_bytes, moved_at_s = arrived, time.monotonic()
+        elif time.monotonic() - moved_at_s > stall_s:
+            raise RetryableFault(f"nothing moved for {stall_s:g} s", subject=name, remedy="look at the link")
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    """End the program and all that it has started."""
+    for step in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(child.pid, step)
+        except ProcessLookupError:
+            break
+        try:
+            child.wait(timeout=_END_S)
+        except subprocess.TimeoutExpired:
+            continue
+    child.wait()
+
+
+def _tail(descriptor: int) -> str:
+    size_bytes = os.fstat(descriptor).st_size
+    return os.pread(descriptor, _TAIL_BYTES, max(0, size_bytes - _TAIL_BYTES)).decode(errors="replace")

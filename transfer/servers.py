@@ -1,0 +1,61 @@
+"""What a site offers beside an SSH account: the records that a site file's tables become."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+from uuid import UUID
+
+from pydantic import Field
+
+from tasks.artifacts import Record
+
+
+class GridftpServer(Record):
+    """A GridFTP server.
+
+    Attributes
+    ----------
+    url
+        Scheme, host and port: ``sshftp://host:22`` (started over SSH), ``gsiftp://host:2811`` (certificates),
+        ``ftp://host:2811`` (anonymous, inside a trusted network).
+    root
+        The site's root folder as the server sees it; None: as the endpoint says.
+    encrypted
+        Whether the data connections are encrypted.
+    proxy, certificates
+        For ``gsiftp``: the user's proxy certificate, and the folder of trusted certificate authorities.
+    """
+
+    url: str = Field(pattern=r"^(sshftp|gsiftp|ftp)://[^/\s@]+$")
+    root: str | None = None
+    encrypted: bool = True
+    proxy: Path | None = None
+    certificates: Path | None = None
+
+
+class GlobusCollection(Record):
+    """A Globus collection.
+
+    Attributes
+    ----------
+    collection
+        Its id.
+    root
+        The site's root folder as a path of the collection.
+    credentials
+        Token or client file, readable by its owner alone.
+    """
+
+    collection: UUID
+    root: str = "/"
+    credentials: Path
+    kind: Literal["mapped", "guest"] = "mapped"
+
+
+class FdtTool(Record):
+    """The Fast Data Transfer tool at a site: its jar, and the port that its server may listen at."""
+
+    jar: Path
+    java: str = "java"
+    port: int = Field(54321, ge=1024, le=65535)
