@@ -21,6 +21,7 @@ from transfer import ranges
 from transfer.brake import Brake
 from transfer.journal import Journal, Target
 from transfer.lane import Lane
+from transfer.local import LocalStore
 from transfer.manifest import Entry
 from transfer.ranges import Range
 
@@ -195,18 +196,28 @@ class FileMove:
         again_bytes = journal.begin(part)
         with self._mutex:
             effort.bytes_resent += again_bytes
-        with closing(lane.source.read(self._source_path, *part)) as blocks:
-            lane.destination.write(self._target.partial, part[0], self._counted(blocks, effort))
+        source, destination = lane.source, lane.destination
+        if isinstance(source, LocalStore) and isinstance(destination, LocalStore):
+            with closing(destination.copy_from(source, self._source_path, self._target.partial, *part)) as steps:
+                for step_bytes in steps:
+                    self._count(step_bytes, effort)
+        else:
+            with closing(source.read(self._source_path, *part)) as blocks:
+                destination.write(self._target.partial, part[0], self._counted(blocks, effort))
         arrived_bytes = journal.arrive(part)
         with self._mutex:
             self.arrived(arrived_bytes)
 
     def _counted(self, blocks: Iterable[bytes], effort: Effort) -> Iterator[bytes]:
         for block in blocks:
-            self._brake.pass_on(len(block))
-            with self._mutex:
-                effort.wire_bytes += len(block)
+            self._count(len(block), effort)
             yield block
+
+    def _count(self, size_bytes: int, effort: Effort) -> None:
+        """Wait until so many bytes may go, and count them as sent."""
+        self._brake.pass_on(size_bytes)
+        with self._mutex:
+            effort.wire_bytes += size_bytes
 
     def _verified(self, lane: Lane, path: str, effort: Effort) -> bool:
         start = time.monotonic()

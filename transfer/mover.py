@@ -14,9 +14,8 @@ from transfer.engine import Engine, ignore_progress
 from transfer.ledger import Ledger
 from transfer.local import LocalStore
 from transfer.model import Batch, Endpoint, Features, Outcome, Progress, TransferOptions
+from transfer.open_store import open_store
 from transfer.scp import ScpCarrier
-from transfer.sftp import SftpStore
-from transfer.store import ByteStore
 
 _log = logging.getLogger(__name__)
 
@@ -102,8 +101,8 @@ def _sftp(source: Endpoint, destination: Endpoint, options: TransferOptions, led
         Features(protocol="sftp", parallel=True, resumes=True, encrypted=True),
         source,
         destination,
-        open_source=lambda: _store(source, options),
-        open_destination=lambda: _store(destination, options),
+        open_source=lambda: open_store(source, options),
+        open_destination=lambda: open_store(destination, options),
         options=options,
         ledger=ledger,
     )
@@ -121,8 +120,8 @@ def _carried(
         carrier,
         source,
         destination,
-        open_source=lambda: _store(source, options),
-        open_destination=lambda: _store(destination, options),
+        open_source=lambda: open_store(source, options),
+        open_destination=lambda: open_store(destination, options),
         options=options,
         ledger=ledger,
     )
@@ -134,12 +133,6 @@ def _need_account(protocol: str, source: Endpoint, destination: Endpoint) -> Non
             f"neither {source.site} nor {destination.site} has an SSH account, which {protocol} needs",
             remedy="add [ssh] to the site file of the one that is elsewhere, or use the protocol local",
         )
-
-
-def _store(end: Endpoint, options: TransferOptions) -> ByteStore:
-    if end.ssh:
-        return SftpStore(end.ssh, end.root, stall_s=options.stall_s)
-    return LocalStore(Path(end.root))
 
 
 _MOVERS: dict[str, _Make] = {"local": _local, "sftp": _sftp, "scp": _scp}
