@@ -60,7 +60,9 @@ def dry_run(batch: Batch, *, protocol: str, options: TransferOptions, ledger: Le
     refuse_forbidden(batch)
     why = "named by the configuration"
     if protocol == "auto":
-        protocol, why = choose_protocol(batch.source, batch.destination)
+        sizes = [entry.bytes for entry in batch.entries]
+        choice = choose_protocol(batch.source, batch.destination, options, ledger, sizes)
+        protocol, why = choice.protocol, choice.why
     try:
         files = _forecasts(batch, options, ledger)
     except CamNetError:

@@ -29,7 +29,8 @@ def move_batch(batch: Batch, *, protocol: str, options: TransferOptions, ledger_
     log = get_run_logger()
     ledger = Ledger(ledger_path)
     rows_before = len(ledger.read())
-    mover = open_mover(protocol, batch.source, batch.destination, options, ledger)
+    sizes = [entry.bytes for entry in batch.entries]
+    mover = open_mover(protocol, batch.source, batch.destination, options, ledger, file_bytes=sizes)
     with _told_on_the_way(batch) as pace:
         outcomes = mover.move(batch, pace.take)
     for totals in route_totals(ledger.read()[rows_before:]):
