@@ -24,6 +24,7 @@ from transfer.lane import Lane
 from transfer.local import LocalStore
 from transfer.manifest import Entry
 from transfer.ranges import Range
+from transfer.store import Follower
 
 _log = logging.getLogger(__name__)
 _CHANGED = "make the manifest again, then transfer again"
@@ -77,6 +78,7 @@ class FileMove:
         self._chunk_bytes = chunk_bytes
         self.arrived = arrived
         self._brake = brake
+        self._follower: Follower | None = None
         self._damaged = False
         self._mutex = threading.Lock()
 
@@ -101,8 +103,15 @@ class FileMove:
             As the stores raise them.
         """
         todo = self.prepare(lanes[0], journal)
-        self._send(todo, lanes[: max(1, len(todo))], journal, effort)
-        self.finish(lanes[0], journal, effort)
+        if len(todo) > 1:
+            self._follower = lanes[0].destination.follow(self._target.partial)
+        try:
+            self._send(todo, lanes[: max(1, len(todo))], journal, effort)
+            self.finish(lanes[0], journal, effort)
+        finally:
+            if self._follower:
+                self._follower.close()
+                self._follower = None
 
     def prepare(self, lane: Lane, journal: Journal, *, keep_begun: bool = False) -> list[Range]:
         """Look at the source, make partial file and journal fit each other; return what has to be sent.
@@ -207,6 +216,8 @@ class FileMove:
         arrived_bytes = journal.arrive(part)
         with self._mutex:
             self.arrived(arrived_bytes)
+            if self._follower:
+                self._follower.advance(ranges.prefix_bytes(journal.arrived))
 
     def _counted(self, blocks: Iterable[bytes], effort: Effort) -> Iterator[bytes]:
         for block in blocks:
@@ -222,7 +233,8 @@ class FileMove:
     def _verified(self, lane: Lane, path: str, effort: Effort) -> bool:
         start = time.monotonic()
         try:
-            state = lane.destination.stat(path, digest=True)
+            state = self._follower.finish() if self._follower else None
+            state = state or lane.destination.stat(path, digest=True)
         finally:
             effort.verify_seconds += time.monotonic() - start
         if state is None:

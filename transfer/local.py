@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tasks.errors import PermanentFault
-from transfer.store import FileState, ended_early
+from transfer.local_follower import LocalFollower
+from transfer.store import FileState, Follower, ended_early
 
 _BLOCK_BYTES = 1 << 20
 _NO_KERNEL_COPY = {errno.EXDEV, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
@@ -75,6 +76,13 @@ class LocalStore:
                     left = left[written:]
         finally:
             os.close(descriptor)
+
+    def follow(self, path: str) -> Follower | None:
+        """See `ByteStore.follow`."""
+        if self.stat(path) is None:
+            return None
+        with self._folder_of(path) as (folder, name):
+            return LocalFollower(os.open(name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=folder))
 
     def copy_from(
         self, source: LocalStore, source_path: str, path: str, offset_bytes: int, size_bytes: int
