@@ -6,6 +6,7 @@ It reads requests ``UPTO LENGTH\n`` and a path of LENGTH bytes from standard inp
 - UPTO n: go on with the digest up to byte n. No answer, so that requests may be sent ahead.
 - UPTO -1: go on to the end of the file (from the start, unless it was begun) and answer ``HEX SIZE\n``, or
   ``! ERRNO\n`` where the file cannot be read.
+- UPTO -2: close the file, so that the disk gets it back when it is removed, and answer ``! 0\n``.
 """
 
 import hashlib
@@ -51,14 +52,15 @@ def serve(requests: BinaryIO, answers: BinaryIO) -> None:
         if len(head) != 2:
             return
         upto, path = int(head[0]), requests.read(int(head[1]))
+        if begun is not None and (begun.path != path or upto in (0, -2)):
+            os.close(begun.file)
+            begun = None
+        answer = "! 0\n"
         try:
-            if begun is None or begun.path != path or upto == 0:
-                if begun is not None:
-                    os.close(begun.file)
-                    begun = None
-                begun = Digest(path)
-            begun.advance(upto)
-            answer = f"{begun.content.hexdigest()} {begun.size}\n"
+            if upto != -2:
+                begun = begun or Digest(path)
+                begun.advance(upto)
+                answer = f"{begun.content.hexdigest()} {begun.size}\n"
         except OSError as error:
             answer = f"! {error.errno or 5}\n"
         if upto < 0:

@@ -46,6 +46,11 @@ class Target:
 class Journal:
     """The open journal of one file; holds a lock, so that no second transfer of the same file runs here.
 
+    Parameters
+    ----------
+    flushed
+        Whether its facts outlive the machine; for a file of one chunk there is nothing to go on from.
+
     Attributes
     ----------
     arrived
@@ -61,10 +66,11 @@ class Journal:
         Another process is moving the same file.
     """
 
-    def __init__(self, folder: Path, target: Target) -> None:
+    def __init__(self, folder: Path, target: Target, *, flushed: bool = True) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._path = folder / target.journal_name()
         self._target = target
+        self._flushed = flushed
         self._mutex = threading.Lock()
         self._descriptor = _locked(self._path)
         self.arrived: list[Range] = []
@@ -89,7 +95,7 @@ class Journal:
         with self._mutex:
             self.arrived = ranges.merged([*self.arrived, part])
             self._append({"arrived": part})
-            os.fsync(self._descriptor)
+            self._flush()
             return ranges.total_bytes(self.arrived)
 
     def restart(self) -> None:
@@ -134,7 +140,11 @@ class Journal:
         for name, known in (("begun", self.begun), ("arrived", self.arrived)):
             for part in known:
                 self._append({name: part})
-        os.fsync(self._descriptor)
+        self._flush()
+
+    def _flush(self) -> None:
+        if self._flushed:
+            os.fsync(self._descriptor)
 
     def _append(self, fact: dict[str, Any]) -> None:
         os.write(self._descriptor, json.dumps(fact).encode() + b"\n")

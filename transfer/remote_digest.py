@@ -75,17 +75,27 @@ class RemoteDigests:
 
     def finished(self, name: bytes) -> tuple[str, int] | None:
         """Have the script finish a file's digest; return it with the file's size."""
-        self.advance(name, -1)
+        found = self._answered(name, -1)
+        return (f"sha256:{found[1].decode()}", int(found[2])) if found and found[1] else None
+
+    def forget(self, name: bytes) -> None:
+        """Have the script close a file that it has begun; where the connection broke it ends by itself."""
+        try:
+            self._answered(name, -2)
+        except (OSError, EOFError, paramiko.SSHException):
+            self._end()
+
+    def _answered(self, name: bytes, request: int) -> re.Match[bytes] | None:
+        self.advance(name, request)
         answer = b""
-        while self._channel is not None and not (found := _ANSWER.fullmatch(answer)):
+        while self._program == "python3" and self._channel is not None:
             data = self._received(self._channel, silence_is_refusal=False)
             answer += data
+            if found := _ANSWER.fullmatch(answer):
+                return found
             if not data or len(answer) > 128:
                 self._end()
-                return None
-        if self._channel is None or found is None or found[1] is None:
-            return None
-        return f"sha256:{found[1].decode()}", int(found[2])
+        return None
 
     def _start(self) -> None:
         if self._run(_PYTHON):

@@ -184,14 +184,18 @@ class _SftpFollower:
     def __init__(self, digests: RemoteDigests, name: bytes) -> None:
         self._digests = digests
         self._name = name
+        self._is_open = True
         digests.advance(name, 0)
 
     def advance(self, size_bytes: int) -> None:
         self._digests.advance(self._name, size_bytes)
 
     def finish(self) -> FileState | None:
+        self._is_open = False
         found = self._digests.finished(self._name)
         return FileState(found[1], found[0], "python3 at the far side, along the way") if found else None
 
     def close(self) -> None:
-        """See `Follower.close`: the script begins anew with the next file."""
+        if self._is_open:
+            self._is_open = False
+            self._digests.forget(self._name)

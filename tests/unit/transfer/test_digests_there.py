@@ -135,3 +135,24 @@ def test_a_link_is_not_digested(tmp_path: Path, sshd: LoopbackSshd) -> None:
         (root / "a").symlink_to(root / "secret")
         follower.advance(0)
         assert follower.finish() is None
+
+
+def test_a_follower_that_gave_up_holds_the_file_no_longer(store: ByteStore, tmp_path: Path) -> None:
+    store.write("a", 0, [CONTENT])
+    follower = store.follow("a")
+    assert follower is not None
+    follower.advance(SIZE)
+    follower.close()
+    assert holders(tmp_path / "root" / "a") == []
+
+
+def holders(path: Path) -> list[str]:
+    """Processes that have the file open."""
+    found = []
+    for link in Path("/proc").glob("[0-9]*/fd/*"):
+        try:
+            if link.readlink() == path:
+                found.append(link.parts[2])
+        except OSError:
+            continue  # the process has ended, or the descriptor was closed
+    return found
