@@ -23,7 +23,7 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def inputs(files: SlideFiles) -> SlideInputs:
-    return SlideInputs(shard=files.shard, thumbnail=files.thumbnail, annotation=files.annotation)
+    return SlideInputs(shards=(files.shard,), thumbnail=files.thumbnail, annotation=files.annotation)
 
 
 def test_a_slide_gets_scores_and_a_heatmap(model_folder: Path, tmp_path: Path) -> None:
@@ -58,7 +58,7 @@ def test_the_same_inputs_give_the_same_files(model_folder: Path, tmp_path: Path)
 def test_a_slide_without_annotation_or_truth_is_scored_all_the_same(model_folder: Path, tmp_path: Path) -> None:
     files = write_slide(tmp_path / "in", truth="unknown")
     done = infer_slide(
-        model_folder, SlideInputs(shard=files.shard, thumbnail=files.thumbnail), tmp_path / "out", CONFIG
+        model_folder, SlideInputs(shards=(files.shard,), thumbnail=files.thumbnail), tmp_path / "out", CONFIG
     )
     assert done.scores.label is None
     assert done.scores.patch_auc is None
@@ -149,7 +149,7 @@ def test_a_shard_that_decayed_after_its_transfer_is_not_opened(model_folder: Pat
     data[len(data) // 2] ^= 1
     files.shard.write_bytes(data)
     (outcome,) = infer_slides(
-        model_folder, [inputs(files).model_copy(update={"shard_digest": digest})], tmp_path / "out", CONFIG
+        model_folder, [inputs(files).model_copy(update={"shard_digests": (digest,)})], tmp_path / "out", CONFIG
     )
     assert isinstance(outcome, FailedSlide)
     assert "digest" in outcome.reason
