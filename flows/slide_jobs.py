@@ -106,8 +106,11 @@ def outcome_line(outcome: SlideOutcome) -> str:
 
 def part_line(part: SlidePart, outcome: SlideOutcome) -> str:
     """Tell in one line what became of a part of a slide."""
-    line = outcome_line(outcome)
-    return f"{outcome.slide}, {part.name}{line.removeprefix(outcome.slide)}"
+    if outcome.state != "done":
+        return f"{outcome.slide}, {part.name} {outcome.state}: {outcome.reason}"
+    sampled = f"{outcome.tumour_patches} tumour, {outcome.normal_patches} normal patches"
+    made = f"{outcome.grid_patches} grid patches" if part.number else sampled
+    return f"{outcome.slide}, {part.name}: {made} in {outcome.seconds:.1f} s"
 
 
 def _refuse_names_of_parts(records: list[SlideRecord]) -> None:

@@ -27,7 +27,7 @@ _MOST_MASK_PX = 1 << 22
 # Corners far outside the slide are moved to this distance: OpenCV draws in 32 bits.
 _FAR_PX = 1 << 20
 _MASKS = ("tissue", "tumour", "near_tumour")
-_DAMAGE = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error)
+_DAMAGE = (OSError, EOFError, ValueError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
 @dataclass(frozen=True, slots=True)
