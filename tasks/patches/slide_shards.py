@@ -14,6 +14,9 @@ from tasks.errors import InputError
 from tasks.patches.attributes import ShardAttributes
 from tasks.patches.store import Shard, open_shard
 
+_OF_EACH = {"part", "converted_from", "code_version"}
+"""Attributes in which the parts of a slide may differ."""
+
 
 class Patches(Protocol):
     """Patches of one slide, of a shard or of several."""
@@ -101,9 +104,8 @@ def open_slide_shards(paths: Sequence[Path]) -> Iterator[SlideShards]:
 
 def _refuse_other_parts(shards: Sequence[Shard]) -> None:
     first = shards[0]
-    like_first = first.attributes.model_copy(update={"part": None})
     for shard in shards:
-        if shard.attributes.model_copy(update={"part": None}) != like_first:
+        if shard.attributes.model_dump(exclude=_OF_EACH) != first.attributes.model_dump(exclude=_OF_EACH):
             raise InputError(
                 f"was not made with {first.path.name}: the two are not parts of one slide, cut in one way",
                 subject=shard.path,
@@ -113,9 +115,9 @@ def _refuse_other_parts(shards: Sequence[Shard]) -> None:
     parts = first.attributes.parts or 1
     if numbers != list(range(1, parts + 1)):
         missing = sorted(set(range(1, parts + 1)) - set(numbers))
-        what = f"parts {', '.join(map(str, missing))} are missing" if missing else "there are two shards of one part"
+        what = f"missing: {', '.join(map(str, missing))}" if missing else "there are two shards of one part"
         raise InputError(
-            f"is part {numbers[0]} of {parts} of its slide, and {what}",
+            f"is one of {parts} parts of its slide; {what}",
             subject=first.path,
             remedy="name every part once; transfer them again if they are not there",
         )

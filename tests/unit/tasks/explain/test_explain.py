@@ -1,3 +1,4 @@
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from tasks.explain.explain import explain_slide
 from tasks.inference.infer import infer_slide
 from tasks.inference.scores import read_scores, write_scores
 from tasks.inference.slide_files import SlideInputs
+from tests.services.part_shards import cut_in_parts
 from tests.services.scored_slide import SlideFiles, write_model, write_slide
 
 
@@ -85,3 +87,16 @@ def test_scores_of_another_model_or_shard_are_refused(
         explain_slide(model_folder, [files.shard], tmp_path / "moved.scores.h5", tmp_path, ExplainConfig())
     with pytest.raises(IntegrityError, match="not there"):
         explain_slide(model_folder, [files.shard], tmp_path / "missing.scores.h5", tmp_path, ExplainConfig())
+
+
+def test_patches_of_a_large_slide_are_found_in_its_parts(
+    model_folder: Path, files: SlideFiles, scores_path: Path, tmp_path: Path
+) -> None:
+    parts = cut_in_parts(Path(shutil.copy(files.shard, tmp_path / "slide.patches.h5")), [40, 90])
+    config = ExplainConfig(top_patches=4)
+    whole = explain_slide(model_folder, [files.shard], scores_path, tmp_path / "a", config)
+    found = explain_slide(model_folder, parts, scores_path, tmp_path / "b", config)
+    assert found.patches == whole.patches
+    assert found.panel.read_bytes() == whole.panel.read_bytes()
+    with pytest.raises(InputError, match="missing: 2"):
+        explain_slide(model_folder, [parts[0], parts[2]], scores_path, tmp_path / "c", config)
