@@ -25,7 +25,7 @@ from tasks.errors import PermanentFault
 from tasks.patches.outcome import SlideOutcome
 from tasks.patches.preprocess import finish_slide
 from tasks.patches.slide_job import SlideJob, SlidePart
-from tasks.patches.task import prepare_slide_task, preprocess_part_task, preprocess_slide_task
+from tasks.patches.task import preprocess_slide_task
 
 log = logging.getLogger(__name__)
 _POLL_S = 0.2
@@ -114,7 +114,8 @@ class _Batch:
             self._progress.slide_begins(task.job.record.name, len(task.slide))
             for part in task.slide:
                 if isinstance(part, SlidePart):
-                    self._waiting.append(_Task(task.slide, part, preprocess_part_task.submit(part)))
+                    name = f"{task.job.record.name}-{part.name}"
+                    self._waiting.append(_Task(task.slide, part, preprocess_slide_task.submit(name, part)))
             return None
         return outcome if task.part is None else self._take_part(task.part, outcome, len(task.slide))
 
@@ -134,8 +135,9 @@ class _Batch:
 
 def _begin(slide: list[Work]) -> _Task:
     job = slide_of_work(slide[0])
-    future = preprocess_slide_task.submit(job) if len(slide) == 1 else prepare_slide_task.submit(job)
-    return _Task(slide, None, future)
+    if len(slide) == 1:
+        return _Task(slide, None, preprocess_slide_task.submit(job.record.name, job))
+    return _Task(slide, None, preprocess_slide_task.submit(f"{job.record.name}-masks", job, only_prepare=True))
 
 
 def _outcome(task: _Task) -> SlideOutcome | None:
