@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from tasks.artifacts import Artifact, Record, all_present, read_record
+from tasks.atomic import disk_fault
 from tasks.errors import CamNetError
 from tasks.patches.slide_job import SlideJob
 
@@ -92,3 +93,20 @@ def find_record(path: Path, job: SlideJob, key: str) -> SlideOutcome | None:
     if outcome is None or outcome.key != key or not all_present(job.root, [file.artifact for file in outcome.files]):
         return None
     return outcome.model_copy(update={"reused": True})
+
+
+def forget_other(path: Path, key: str) -> None:
+    """Remove a record of another key before its files are replaced: left there, it would take new ones for its own.
+
+    Raises
+    ------
+    InputError
+        The folder is not writable.
+    """
+    outcome = read_record(path, SlideOutcome)
+    if not path.is_file() or (outcome is not None and outcome.key == key):
+        return
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise disk_fault(error, path) from error

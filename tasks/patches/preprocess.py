@@ -14,7 +14,7 @@ from pathlib import Path
 from tasks import atomic
 from tasks.errors import InputError
 from tasks.patches.make_part import make_part
-from tasks.patches.outcome import SlideOutcome, failed_outcome, find_record, slide_outcome
+from tasks.patches.outcome import SlideOutcome, failed_outcome, find_record, forget_other, slide_outcome
 from tasks.patches.shard_names import SUFFIX, slide_of
 from tasks.patches.slide_in_work import SlideInWork, slide_in_work
 from tasks.patches.slide_job import SlideJob, SlidePart
@@ -68,7 +68,7 @@ def preprocess_part(part: SlidePart) -> SlideOutcome:
 
     def make(digest: str, key: str) -> SlideOutcome:
         with slide_in_work(part.job, digest, key, keep=True) as slide:
-            return make_part(slide, part.number, part.parts) if slide.has_tissue else _excluded(slide, part.parts)
+            return _make_part(slide, part) if slide.has_tissue else _excluded(slide, part.parts)
 
     outcome = _made(part.job, lambda digest, key: find_part(part, key) or make(digest, key))
     return outcome if outcome.reused else _recorded(outcome, part.outcome_path)
@@ -140,7 +140,12 @@ def _make_slide(job: SlideJob, digest: str, key: str) -> SlideOutcome:
 
 def _found_or_made(slide: SlideInWork, part: SlidePart) -> SlideOutcome:
     found = find_part(part, slide.key)
-    return found or _recorded(make_part(slide, part.number, part.parts), part.outcome_path)
+    return found or _recorded(_make_part(slide, part), part.outcome_path)
+
+
+def _make_part(slide: SlideInWork, part: SlidePart) -> SlideOutcome:
+    forget_other(part.outcome_path, slide.key)
+    return make_part(slide, part.number, part.parts)
 
 
 def _excluded(slide: SlideInWork, parts: int = 1) -> SlideOutcome:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from tasks import atomic
+from tasks.patches.outcome import forget_other
 from tasks.patches.sampling import SlideMasks
 from tasks.patches.scale import Scale, scale_of
 from tasks.patches.slide_job import SlideJob
@@ -47,6 +48,8 @@ class SlideInWork:
 def slide_in_work(job: SlideJob, digest: str, key: str, *, keep: bool) -> Iterator[SlideInWork]:
     """Open a slide with its masks, made now or found under its key, and write the outlines of its annotation.
 
+    What was recorded of the slide under another key is forgotten.
+
     Parameters
     ----------
     keep
@@ -59,6 +62,8 @@ def slide_in_work(job: SlideJob, digest: str, key: str, *, keep: bool) -> Iterat
     """
     with open_slide(job.record.path, job.mpp) as reader:
         scale = scale_of(reader, job.config)
+        for record in (job.outcome_path, job.sampled_outcome_path):
+            forget_other(record, key)
         known = read_known(job.masks_path, key)
         if known is None or not _has_outlines(job, known):
             known = _know(job, reader)

@@ -88,6 +88,11 @@ class SlideJob(Record):
         """Masks of a slide in parts, which are made once for all of them."""
         return self.folder / "parts" / f"{self.record.name}.masks.npz"
 
+    @property
+    def sampled_outcome_path(self) -> Path:
+        """The record of the random patches and pictures of a slide in parts; its name says nothing of how many."""
+        return self.folder / "parts" / f"{self.record.name}.sampled.json"
+
     def slide_digest(self) -> str:
         """Digest of the slide file, remembered while the file does not change."""
         return self._digests.digest(self.record.path)
@@ -151,8 +156,9 @@ class SlidePart(Record):
     @property
     def outcome_path(self) -> Path:
         """The record of the finished part, written last."""
-        own = part_name(self.number, self.parts) if self.number else "sampled"
-        return self.job.folder / "parts" / f"{self.job.record.name}.{own}.json"
+        if self.number == 0:
+            return self.job.sampled_outcome_path
+        return self.job.folder / "parts" / f"{self.job.record.name}.{part_name(self.number, self.parts)}.json"
 
 
 def _is_large(path: Path) -> bool:

@@ -81,8 +81,7 @@ def joined(job: SlideJob, outcomes: Sequence[SlideOutcome]) -> SlideOutcome:
 
 def find_parts(job: SlideJob, key: str) -> list[SlideOutcome] | None:
     """Give the outcomes of all parts if they are finished under `key`; None if one is not."""
-    # The random patches' record is the one whose name does not depend on how many parts there are.
-    first = find_part(SlidePart(job=job, number=0, parts=2), key)
+    first = find_record(job.sampled_outcome_path, job, key)
     if first is None:
         return None
     found = [find_part(part, key) for part in slide_parts(job, first.parts)]

@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.config import PreprocessConfig
+from tasks.digests import file_digest
 from tasks.errors import IntegrityError, PermanentFault
 from tasks.patches import extract, preprocess, slide_in_work, slide_masks
 from tasks.patches.bands import band
@@ -217,6 +218,36 @@ def test_parts_of_another_configuration_are_neither_taken_nor_left(small_cohort:
         named = {file.artifact.under(job.root).name for file in done.files if "/grid/" in file.artifact.path}
         assert {path.name for path in job.grid_path.parent.iterdir()} == named
         assert len(named) == count_parts(job)
+
+
+@pytest.mark.parametrize("positions", [WHOLE, PARTS[3]])
+def test_a_run_that_was_killed_while_it_replaced_files_is_not_taken_for_the_one_before(
+    small_cohort: CohortSummary, tmp_path: Path, positions: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Shards of another seed have the same names and sizes."""
+    job = job_of(small_cohort, tmp_path, positions)
+    other = job.model_copy(update={"seed": 9})
+
+    def do(job: SlideJob) -> SlideOutcome:
+        return preprocess_slide(job) if positions == WHOLE else in_parts(job)
+
+    first = do(job)
+
+    def killed(outcome: SlideOutcome, path: Path) -> SlideOutcome:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(preprocess, "_recorded", killed)
+        with pytest.raises(KeyboardInterrupt):
+            preprocess_slide(other)
+        with pytest.raises(KeyboardInterrupt):
+            preprocess_part(SlidePart(job=other, number=0, parts=3))
+    with open_shard(job.sampled_path) as shard:
+        assert shard.attributes.seed == other.slide_seed, "it has come as far as that"
+    again = do(job)
+    assert again.files == first.files
+    for file in again.files:
+        assert file_digest(file.artifact.under(job.root)) == file.artifact.digest
 
 
 def test_shards_of_slides_with_longer_names_stay(small_cohort: CohortSummary, tmp_path: Path) -> None:
