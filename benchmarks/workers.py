@@ -87,6 +87,8 @@ def compare(slide: Path, folder: Path, given: argparse.Namespace) -> None:
     for _ in range(given.repeats):
         for case, measured in found.items():
             measured.append(measure(case, slide, folder, given))
+            last = measured[-1]
+            print(f"{case.name}: CPU {last.cpu_s:.1f} s, wall {last.wall_s:.1f} s, load {last.load:.1f}", flush=True)
     print(f"\n{'case':34} {'patches':>8} {'CPU s':>7} {'wall s':>7} {'command s':>9}  load")
     for case, measured in found.items():
         columns = zip(*((m.cpu_s, m.wall_s, m.command_s) for m in measured), strict=True)
