@@ -100,6 +100,12 @@ class PreprocessConfig(Settings):
     normal_patches: int = Field(500, ge=0, description="random patches a slide, normal class")
     grid_stride_px: int = Field(224, ge=8, description="dense sampling for inference: step in pixels of the level")
     grid_splits: tuple[Split, ...] = Field(("test",), description="splits whose slides also get a dense grid")
+    grid_part_positions: int = Field(
+        100_000,
+        ge=1,
+        description="dense sampling: a slide whose grid has more positions, on tissue or not, is cut in parts of about "
+        "so many; each is a task and a shard of its own",
+    )
     min_tissue_fraction: float = Field(0.6, ge=0, le=1)
     min_tumour_fraction: float = Field(0.6, gt=0, le=1)
     grid_min_tissue_fraction: float = Field(0.25, ge=0, le=1)
