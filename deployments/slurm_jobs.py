@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from tasks.config import Settings
+from tasks.settings import Settings
 
 # A worker needs this long to start and to be told of its first slide; less would be no time for work.
 _LEAST_LIFETIME_S = 10.0
