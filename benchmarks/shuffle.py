@@ -1,6 +1,7 @@
-"""How near training's shuffle in blocks comes to a perfect one: what its batches are made of.
+r"""How near training's shuffle in blocks comes to a perfect one: what its batches are made of.
 
-    .venv/bin/python benchmarks/shuffle.py [--slides 200] [--seeds 5] [--batch-size 64] [--ranks 1]
+    .venv/bin/python benchmarks/shuffle.py [--slides 200] [--seeds 5] [--batch-size 64] [--ranks 1] \
+        [--block-rows 16] [--window-mib 96]
 
 A cohort is drawn: half of the slides have 1,000 tumour and 1,000 normal patches, the others 1,000 normal ones, at
 random places of a slide with one to four round lesions, in the order of the shards (along a Z-order curve). No pixel is
@@ -31,13 +32,14 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tasks.patches.curve import curve_order
+from tasks.training import epoch
 from tasks.training.cohort import LabelledRows
-from tasks.training.epoch import BLOCK_ROWS, WINDOW_BYTES, train_epoch
 
 Ints = NDArray[np.int64]
 PATCH_PX = 224
 SLIDE_PX = 60_000
 ROWS_A_CLASS = 1_000
+NEAR_ROWS = 16
 MEASURES = ("label_variance", "label_lag1", "slides", "slides_again", "neighbours")
 
 
@@ -62,14 +64,15 @@ def _slide_labels(with_tumour: bool, rng: np.random.Generator) -> NDArray[np.int
     tumour = (away_px < radius_px).any(axis=1)
     chosen = np.concatenate([np.flatnonzero(tumour)[:ROWS_A_CLASS], np.flatnonzero(~tumour)[:ROWS_A_CLASS]])
     x_px, y_px = places_px[chosen].T
-    return tumour[chosen][curve_order(x_px, y_px, PATCH_PX)].astype(np.int8)
+    labels: NDArray[np.int8] = tumour[chosen][curve_order(x_px, y_px, PATCH_PX)].astype(np.int8)
+    return labels
 
 
 def batches_of(rows: LabelledRows, order: str, seed: int, batch_size: int, ranks: int) -> list[Ints]:
     """Give the rows of each batch of all ranks together, in the order of the steps."""
     if order == "blocks":
         plans = [
-            train_epoch(
+            epoch.train_epoch(
                 rows, seed=seed, epoch=0, rank=rank, ranks=ranks, batch_size=batch_size, patch_bytes=PATCH_PX**2 * 3
             )
             for rank in range(ranks)
@@ -101,7 +104,7 @@ def measured(rows: LabelledRows, batches: list[Ints]) -> list[float]:
 
 def _with_neighbour(rows: LabelledRows, batch: Ints) -> int:
     batch = np.sort(batch)
-    near = (np.diff(batch) <= BLOCK_ROWS) & (np.diff(rows.shard[batch]) == 0)
+    near = (np.diff(batch) <= NEAR_ROWS) & (np.diff(rows.shard[batch]) == 0)
     return int((np.append(near, False) | np.insert(near, 0, False)).sum())
 
 
@@ -112,11 +115,15 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--ranks", type=int, default=1)
+    parser.add_argument("--block-rows", type=int, default=epoch.BLOCK_ROWS)
+    parser.add_argument("--window-mib", type=int, default=epoch.WINDOW_BYTES >> 20)
     options = parser.parse_args()
+    epoch.BLOCK_ROWS, epoch.WINDOW_BYTES = options.block_rows, options.window_mib << 20
     rows = drawn_cohort(options.slides, np.random.default_rng(0))
     print(
-        f"{len(rows):,} rows of {options.slides} slides, {rows.label.mean():.3f} tumour; blocks of {BLOCK_ROWS} rows, "
-        f"windows of {WINDOW_BYTES >> 20} MiB; {options.ranks} x {options.batch_size} a batch; {options.seeds} seeds; "
+        f"{len(rows):,} rows of {options.slides} slides, {rows.label.mean():.3f} tumour; "
+        f"blocks of {options.block_rows} rows, windows of {options.window_mib} MiB; "
+        f"{options.ranks} x {options.batch_size} a batch; {options.seeds} seeds; "
         f"Python {platform.python_version()}, numpy {np.__version__}"
     )
     print("| order | " + " | ".join(MEASURES) + " |\n|---|" + "---|" * len(MEASURES))
