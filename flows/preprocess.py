@@ -17,9 +17,8 @@ from tasks.artifacts import Artifact, Record, describe
 from tasks.caching import content_key
 from tasks.errors import InputError, IntegrityError
 from tasks.patches.outcome import SlideOutcome
-from transfer.manifest import Kind, Manifest, manifest_of, read_manifest, write_manifest
+from transfer.manifest import MANIFEST_NAME, Kind, Manifest, manifest_of, read_manifest, write_manifest
 
-MANIFEST_NAME = "manifest.json"
 MANIFEST_SCHEMA = "camnet-manifest/1"
 
 

@@ -14,7 +14,7 @@ from tasks.patches.slide_shards import open_slide_shards
 from tests.services.camnet_cli import camnet
 from tests.services.exported_shards import coloured, write_coloured
 from tests.services.part_shards import cut_in_parts
-from transfer.manifest import manifest_of, write_manifest
+from transfer.manifest import manifest_of, read_manifest, write_manifest
 
 LABELS = [1, 1, 0, 0, -1]
 
@@ -86,6 +86,62 @@ def test_convert_goes_on_after_a_bad_shard_and_finds_what_is_finished(folder: Pa
     facts = json.loads(camnet("shards", "info", tmp_path / "raw", "--json").output)["shards"]
     assert [(shard["encoding"], shard["rows"]) for shard in facts] == [("raw", 5), ("raw", 5)]
     assert camnet("shards", "verify", tmp_path / "jpeg", tmp_path / "raw").code == 0
+
+
+def list_in_manifest(folder: Path, *names: str, site: str = "site-a") -> None:
+    files = [(name, "patches", 5, None) for name in names]
+    write_manifest(folder / "manifest.json", manifest_of(folder, files, run="r", site=site))  # type: ignore[arg-type]
+
+
+def test_converted_shards_have_a_manifest_of_the_same_run_and_site(folder: Path, tmp_path: Path) -> None:
+    (folder / "sampled").mkdir()
+    (folder / "1.patches.h5").rename(folder / "sampled" / "1.patches.h5")
+    list_in_manifest(folder, "0.patches.h5", "sampled/1.patches.h5")
+    out = tmp_path / "jpeg"
+    done = camnet("shards", "convert", folder, out, "--to", "jpeg", "--json")
+    assert (done.code, json.loads(done.output)["manifest"]) == (0, str(out / "manifest.json"))
+    manifest = read_manifest(out / "manifest.json")
+    assert (manifest.run, manifest.site) == ("r", "site-a")
+    entries = [(entry.path, entry.kind, entry.rows) for entry in manifest.entries]
+    assert entries == [("0.patches.h5", "patches", 5), ("sampled/1.patches.h5", "patches", 5)]
+    assert camnet("shards", "verify", "--manifest", out / "manifest.json").code == 0
+    assert camnet("shards", "convert", folder, out, "--to", "jpeg").code == 0
+    assert read_manifest(out / "manifest.json") == manifest
+
+
+def test_a_manifest_keeps_what_earlier_conversions_made(folder: Path, tmp_path: Path) -> None:
+    list_in_manifest(folder, "0.patches.h5", "1.patches.h5")
+    for name in ("0.patches.h5", "1.patches.h5"):
+        assert camnet("shards", "convert", folder / name, tmp_path / "out", "--to", "jpeg").code == 0
+    listed = read_manifest(tmp_path / "out" / "manifest.json").entries
+    assert [entry.path for entry in listed] == ["0.patches.h5", "1.patches.h5"]
+    with (tmp_path / "out" / "0.patches.h5").open("ab") as file:
+        file.write(b"more")
+    changed = camnet("shards", "convert", folder / "1.patches.h5", tmp_path / "out", "--to", "jpeg")
+    assert (changed.code, changed.error["subject"]) == (2, str(tmp_path / "out" / "0.patches.h5"))
+    assert read_manifest(tmp_path / "out" / "manifest.json").entries == listed
+    (tmp_path / "out" / "0.patches.h5").unlink()
+    assert camnet("shards", "convert", folder / "1.patches.h5", tmp_path / "out", "--to", "jpeg").code == 2
+
+
+def test_a_manifest_is_written_only_when_all_is_finished_and_its_origin_known(
+    folder: Path, bad: Path, tmp_path: Path
+) -> None:
+    origin = ("--run", "r", "--site", "site-b")
+    assert camnet("shards", "convert", folder, tmp_path / "out", "--to", "jpeg", *origin).code == 3
+    assert not (tmp_path / "out" / "manifest.json").exists()
+    bad.unlink()
+    unknown = camnet("shards", "convert", folder, tmp_path / "out", "--to", "jpeg", "--json")
+    assert (unknown.code, json.loads(unknown.output)["manifest"]) == (0, None)
+    assert camnet("shards", "convert", folder, tmp_path / "out", "--to", "jpeg", *origin).code == 0
+    assert read_manifest(tmp_path / "out" / "manifest.json").site == "site-b"
+    other = camnet("shards", "convert", folder, tmp_path / "out", "--to", "jpeg", "--run", "r", "--site", "site-c")
+    assert (other.code, other.error["subject"]) == (2, str(tmp_path / "out" / "manifest.json"))
+    assert camnet("shards", "convert", folder, tmp_path / "out", "--to", "jpeg", "--run", "r").code == 2
+    list_in_manifest(folder, "0.patches.h5")
+    mixed = camnet("shards", "convert", folder, tmp_path / "mixed", "--to", "jpeg")
+    assert (mixed.code, "several runs or sites" in mixed.error["cause"]) == (2, True)
+    assert not (tmp_path / "mixed").exists()
 
 
 def test_only_a_slide_has_tiles(folder: Path, tmp_path: Path) -> None:
