@@ -23,6 +23,8 @@ class Item:
         ``failed`` until it is ``done`` or ``already`` there.
     shares_fault
         The fault is that of the whole group; alone the file may come through.
+    doubt
+        What broke off when it was carried, although it looks whole.
     """
 
     entry: Entry
@@ -34,6 +36,7 @@ class Item:
     state: str = "failed"
     fault: CamNetError | None = None
     shares_fault: bool = False
+    doubt: CamNetError | None = None
 
     @property
     def is_open(self) -> bool:

@@ -14,6 +14,7 @@ from transfer.engine import Engine, ignore_progress
 from transfer.ledger import Ledger
 from transfer.local import LocalStore
 from transfer.model import Batch, Endpoint, Features, Outcome, Progress, TransferOptions
+from transfer.rsync import RsyncCarrier
 from transfer.scp import ScpCarrier
 from transfer.sftp import SftpStore
 from transfer.store import ByteStore
@@ -114,6 +115,11 @@ def _scp(source: Endpoint, destination: Endpoint, options: TransferOptions, ledg
     return _carried(ScpCarrier(source, destination, options), source, destination, options, ledger)
 
 
+def _rsync(source: Endpoint, destination: Endpoint, options: TransferOptions, ledger: Ledger) -> Mover:
+    _need_account("rsync", source, destination)
+    return _carried(RsyncCarrier(source, destination, options), source, destination, options, ledger)
+
+
 def _carried(
     carrier: Carrier, source: Endpoint, destination: Endpoint, options: TransferOptions, ledger: Ledger
 ) -> Mover:
@@ -142,4 +148,4 @@ def _store(end: Endpoint, options: TransferOptions) -> ByteStore:
     return LocalStore(Path(end.root))
 
 
-_MOVERS: dict[str, _Make] = {"local": _local, "sftp": _sftp, "scp": _scp}
+_MOVERS: dict[str, _Make] = {"local": _local, "sftp": _sftp, "scp": _scp, "rsync": _rsync}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -60,26 +61,31 @@ def run_program(
     Cancelled
         The brake was stopped.
     """
+    if not shutil.which(arguments[0]):
+        raise InputError(
+            "there is no such program on this machine", subject=arguments[0], remedy="install it, or use auto"
+        )
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
-        try:
-            child = subprocess.Popen(
-                list(arguments),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=errors,
-                env={**os.environ, "LC_ALL": "C", **(environment or {})},
-                cwd=folder,
-                start_new_session=True,
-            )
-        except FileNotFoundError as error:
-            raise InputError(
-                "there is no such program on this machine", subject=arguments[0], remedy="install it, or use auto"
-            ) from error
+        child = subprocess.Popen(
+            [*_dying_with_us(), *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=errors,
+            env={**os.environ, "LC_ALL": "C", **(environment or {})},
+            cwd=folder,
+            start_new_session=True,
+        )
         try:
             status = _watched(child, brake, stall_s, arrived_bytes, arguments[0])
         finally:
             _end(child)
         return ProgramResult(status=status, output=_tail(output.fileno()), errors=_tail(errors.fileno()))
+
+
+def _dying_with_us() -> list[str]:
+    """Have the child killed when we are: it must not write on while the next transfer of the same file begins."""
+    setpriv = shutil.which("setpriv")
+    return [setpriv, "--pdeathsig", "KILL", "--"] if setpriv else []
 
 
 def _watched(
