@@ -165,10 +165,11 @@ class CarriedMover:
         """Take one step of one item; what it cannot do becomes its fault."""
         if not item.is_open:
             return
+        if self._unreachable:
+            item.fault = self._unreachable
+            return
         try:
             self._brake.wait(0)
-            if self._unreachable:
-                raise self._unreachable
             lane.connect()
             step()
         except (InputError, PolicyRefusal):
@@ -231,12 +232,7 @@ class CarriedMover:
     def _carry_parts(self, batch: Batch, parts: Sequence[Part], lane: Lane) -> CamNetError | None:
         """Let the carrier work; give its fault, and note the seconds."""
         loads = [self._load(batch, part) for part in parts]
-        before_bytes = {
-            load.partial_path: load.offset_bytes
-            if self._carrier.continues_partial
-            else total_bytes(part.journal.arrived)
-            for part, load in zip(parts, loads, strict=True)
-        }
+        before_bytes = {part.item.target.partial: self._before_bytes(part) for part in parts}
         moves = {part.item.target.partial: part.item.move for part in parts}
 
         def tell(partial_path: str, arrived_bytes: int) -> None:
@@ -264,6 +260,9 @@ class CarriedMover:
             if self._carrier.features.parallel:
                 part.item.effort.streams = self._options.streams
         return fault
+
+    def _before_bytes(self, part: Part) -> int:
+        return part.range[0] if self._carrier.continues_partial else total_bytes(part.journal.arrived)
 
     def _load(self, batch: Batch, part: Part) -> Load:
         again_bytes = part.journal.begin(part.range)

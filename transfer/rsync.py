@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
@@ -77,8 +76,13 @@ class RsyncCarrier:
 
             def look() -> int:
                 for load in loads:
-                    watch.report(load.partial_path, _size_bytes(staging / load.source_path))
+                    watch.report(load.partial_path, _size_bytes(staging / load.source_path) - load.offset_bytes)
                 return sum(watch.arrived_bytes(load.partial_path) for load in loads)
+
+            for load in loads:
+                if load.offset_bytes:
+                    (staging / load.source_path).parent.mkdir(parents=True, exist_ok=True)
+                    _put(here / load.partial_path, staging / load.source_path)
 
             try:
                 self._run(
@@ -136,10 +140,10 @@ def _size_bytes(path: Path) -> int:
         return 0  # not begun yet
 
 
-def _put(staged: Path, partial: Path) -> None:
-    """Move what has arrived under its partial name, also onto another file system."""
-    if staged.is_file() and not staged.is_symlink():
+def _put(old: Path, new: Path) -> None:
+    """Give a file another name, also on another file system (below a root others may be mounted)."""
+    if old.is_file() and not old.is_symlink():
         try:
-            os.rename(staged, partial)
+            old.rename(new)
         except OSError:
-            shutil.copyfile(staged, partial, follow_symlinks=False)
+            shutil.copyfile(old, new, follow_symlinks=False)

@@ -62,12 +62,13 @@ def test_names_are_names_and_nothing_else(route: Route) -> None:
 
 
 def test_many_small_files_and_their_order(route: Route) -> None:
-    files = {f"part/{number:03d}.bin": random_bytes(500 + number, seed=number) for number in range(40)}
+    count = 5 if route.protocol == "scp" and route.source.ssh else 40  # scp pulls each with a login of its own
+    files = {f"part/{number:03d}.bin": random_bytes(500 + number, seed=number) for number in range(count)}
     route.put(files)
     batch = route.batch(*files)
     assert [outcome.path for outcome in route.move(batch)] == [entry.path for entry in batch.entries]
     assert {path: (route.there / path).read_bytes() for path in files} == files
-    assert len(route.ledger.read()) == 40
+    assert len(route.ledger.read()) == count
 
 
 def test_a_second_call_sends_nothing(route: Route) -> None:
