@@ -62,7 +62,7 @@ class Watch:
         self._open = deque(loads)
         self._arrived_bytes = {load.partial_path: 0 for load in loads}
         self._all_bytes = 0
-        self._nothing_at_s = self._grew_at_s = time.monotonic()
+        self.begin()
 
     def look(self) -> int:
         """Look at some files that are not whole, for 0.05 s; give the bytes of all that have arrived so far."""
@@ -76,9 +76,14 @@ class Watch:
                 self._open.append(load)
             if time.monotonic() > enough_at_s:
                 break
-        if not self._all_bytes:
+        if self._all_bytes == self._before_bytes:
             self._nothing_at_s = time.monotonic()
         return self._all_bytes
+
+    def begin(self) -> None:
+        """Start the clock of `wire_seconds` anew."""
+        self._before_bytes = self._all_bytes
+        self._nothing_at_s = self._grew_at_s = time.monotonic()
 
     def report(self, partial_path: str, arrived_bytes: int) -> None:
         """Tell what the carrier knows itself."""

@@ -11,6 +11,7 @@ from tasks.errors import InputError
 from transfer.carried import CarriedMover
 from transfer.carrier import Carrier
 from transfer.engine import Engine, ignore_progress
+from transfer.fdt import FdtCarrier
 from transfer.ledger import Ledger
 from transfer.local import LocalStore
 from transfer.model import Batch, Endpoint, Features, Outcome, Progress, TransferOptions
@@ -120,6 +121,11 @@ def _rsync(source: Endpoint, destination: Endpoint, options: TransferOptions, le
     return _carried(RsyncCarrier(source, destination, options), source, destination, options, ledger)
 
 
+def _fdt(source: Endpoint, destination: Endpoint, options: TransferOptions, ledger: Ledger) -> Mover:
+    _need_account("fdt", source, destination)
+    return _carried(FdtCarrier(source, destination, options), source, destination, options, ledger)
+
+
 def _carried(
     carrier: Carrier, source: Endpoint, destination: Endpoint, options: TransferOptions, ledger: Ledger
 ) -> Mover:
@@ -148,4 +154,4 @@ def _store(end: Endpoint, options: TransferOptions) -> ByteStore:
     return LocalStore(Path(end.root))
 
 
-_MOVERS: dict[str, _Make] = {"local": _local, "sftp": _sftp, "scp": _scp, "rsync": _rsync}
+_MOVERS: dict[str, _Make] = {"local": _local, "sftp": _sftp, "scp": _scp, "rsync": _rsync, "fdt": _fdt}

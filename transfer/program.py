@@ -12,12 +12,19 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from tasks.artifacts import Record
-from tasks.errors import InputError, RetryableFault
+from tasks.errors import CamNetError, InputError, PermanentFault, RetryableFault
 from transfer.brake import Brake
 
 _LOOK_S = 0.2
 _END_S = 5.0
 _TAIL_BYTES = 16 << 10
+_LASTING = {
+    "no space left": "free some space there, then run the same command again; finished files are kept",
+    "quota exceeded": "ask for more quota or remove files there, then run the same command again",
+    "permission denied": "give the account write permission to that folder (read permission at the source)",
+    "read-only file system": "mount that file system writable, or name another folder in the site file",
+    "no such file": "make the manifest again, then transfer again",
+}
 
 
 class ProgramResult(Record):
@@ -80,6 +87,28 @@ def run_program(
         finally:
             _end(child)
         return ProgramResult(status=status, output=_tail(output.fileno()), errors=_tail(errors.fileno()))
+
+
+def program_fault(program: str, status: int, said: str, *, subject: object = None, passes: bool = False) -> CamNetError:
+    """Put what a program said when it failed into our words.
+
+    Parameters
+    ----------
+    said
+        Its complaints; the last three lines are quoted.
+    passes
+        Whatever it said, another attempt may succeed.
+    """
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    words = " ".join(lines[-3:])[-500:] or "it said nothing"
+    for cause, remedy in _LASTING.items():
+        if cause in said.lower() and not passes:
+            return PermanentFault(f"{program} failed: {words}", subject=subject, remedy=remedy)
+    return RetryableFault(
+        f"{program} ended with {status}: {words}",
+        subject=subject,
+        remedy="nothing is lost: run the same command again and it goes on where it stopped",
+    )
 
 
 def _dying_with_us() -> list[str]:

@@ -40,7 +40,7 @@ def route(request: pytest.FixtureRequest, tmp_path: Path, sshd: LoopbackSshd) ->
 
 @pytest.mark.parametrize(
     "sizes",
-    [(0,), (1,), (CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 1), (3 * CHUNK_BYTES - 1, 3 * CHUNK_BYTES), (300_001,)],
+    [(0,), (1, CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 1), (3 * CHUNK_BYTES - 1, 3 * CHUNK_BYTES, 300_001)],
 )
 def test_every_size_arrives_with_its_digest(route: Route, sizes: tuple[int, ...]) -> None:
     files = {f"{size}.bin": random_bytes(size, seed=size) for size in sizes}
@@ -179,6 +179,33 @@ def test_progress_ends_at_the_size_of_each_file(route: Route) -> None:
     route.move(route.batch("a.bin", "b.bin", "empty.bin"), progress=lambda path, n: seen.setdefault(path, []).append(n))
     assert {path: counts[-1] for path, counts in seen.items()} == {"a.bin": 4 * CHUNK_BYTES, "b.bin": 1, "empty.bin": 0}
     assert all(counts == sorted(counts) for counts in seen.values())
+
+
+def test_cancelled_it_stops_and_the_next_call_goes_on(route: Route) -> None:
+    route.put({"a.bin": random_bytes(1_500_000), "b.bin": b"b"})
+    batch = route.batch("a.bin", "b.bin")
+    slow = QUICK.model_copy(update={"limit_mb_per_s": 1.0})
+    mover = open_mover(route.protocol, route.source, route.destination, slow, route.ledger)
+
+    def cancel(path: str, arrived_bytes: int) -> None:
+        if arrived_bytes:
+            mover.cancel()
+
+    outcomes = mover.move(batch, cancel)
+    assert [(outcome.state, outcome.kind) for outcome in outcomes] == [("failed", "retryable")] * 2
+    assert {str(outcome.error) for outcome in outcomes} == {"the transfer was cancelled"}
+    assert list(route.there.glob("*.bin")) == []
+    assert [row.outcome for row in route.ledger.read()] == ["failed", "failed"]  # no attempt after that
+    assert [outcome.state for outcome in route.move(batch)] == ["done", "done"]
+    assert route.digest_there("a.bin") == batch.entries[0].digest
+    assert route.litter() == []
+
+
+def test_the_limit_is_kept(route: Route) -> None:
+    route.put({"a.bin": random_bytes(700_000)})
+    assert route.move(route.batch("a.bin"), QUICK.model_copy(update={"limit_mb_per_s": 1.0}))[0].state == "done"
+    (row,) = route.ledger.read()
+    assert row.wire_seconds > 0.4
 
 
 def test_the_ledger_adds_up(route: Route) -> None:
