@@ -21,13 +21,14 @@ from transfer.ledger import Ledger, LedgerRow, megabits_per_s, utc_now
 from transfer.manifest import Entry
 from transfer.model import Batch, Endpoint, Features, Outcome, Progress, TransferOptions, failed_outcome
 from transfer.policy import refuse_forbidden
+from transfer.program import UnclearFault
 from transfer.ranges import total_bytes
 from transfer.retry import pause_s
 from transfer.store import ByteStore
 
 _log = logging.getLogger(__name__)
 _GROUP_BYTES = 256 << 20
-_PROBE_BYTES = 64 << 10
+_PROBE_BYTES = 4 << 20  # more than programs take back of a file when a write fails
 
 
 class CarriedMover:
@@ -275,22 +276,31 @@ class CarriedMover:
         """Give the carrier's fault to a file, unless it looks whole: what it has decides then."""
         if isinstance(fault, Cancelled):
             raise fault
+        item.shares_fault = files > 1
         state = lane.destination.stat(item.target.partial)
         arrived_bytes = state.bytes if state else 0
         if arrived_bytes == item.entry.bytes and not self._carrier.segment_bytes:
             item.doubt = fault
             return
-        item.shares_fault = files > 1
-        if not self._carrier.continues_partial:
-            # Programs say "Failure" where the store has an error number: a full disk, a lost permission.
-            probe = bytes(max(0, min(_PROBE_BYTES, item.entry.bytes - arrived_bytes)))
-            lane.destination.write(item.target.partial, arrived_bytes, (probe,))
+        self._probe(item, lane, fault, arrived_bytes)
         raise fault
 
     def _finish(self, item: Item, lane: Lane) -> None:
-        if item.journal:
+        if not item.journal:
+            return
+        try:
             item.move.finish(lane, item.journal, item.effort, item.doubt)
-            item.state = "done"
+        except UnclearFault as fault:
+            # It only looked whole: scp gives a file its full length also when the disk was full.
+            self._probe(item, lane, fault, item.entry.bytes)
+            raise
+        item.state = "done"
+
+    def _probe(self, item: Item, lane: Lane, fault: CamNetError, arrived_bytes: int) -> None:
+        """Find out from the store, which has error numbers, what a program only calls "Failure": a full disk."""
+        if isinstance(fault, UnclearFault) and not self._carrier.continues_partial:
+            start = min(arrived_bytes, max(0, item.entry.bytes - _PROBE_BYTES))
+            lane.destination.write(item.target.partial, start, (bytes(min(_PROBE_BYTES, item.entry.bytes - start)),))
 
     def _record(self, batch: Batch, item: Item, retries: int, start: str) -> None:
         error = str(item.fault) if item.fault else ("interrupted" if item.state == "failed" else None)

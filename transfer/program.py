@@ -27,6 +27,10 @@ _LASTING = {
 }
 
 
+class UnclearFault(RetryableFault):
+    """A program failed and did not say why: it may pass, or it may be a full disk."""
+
+
 class ProgramResult(Record):
     """How a program ended: its exit status and the last 16 KiB of what it said, as text."""
 
@@ -104,7 +108,8 @@ def program_fault(program: str, status: int, said: str, *, subject: object = Non
     for cause, remedy in _LASTING.items():
         if cause in said.lower() and not passes:
             return PermanentFault(f"{program} failed: {words}", subject=subject, remedy=remedy)
-    return RetryableFault(
+    kind = RetryableFault if passes else UnclearFault
+    return kind(
         f"{program} ended with {status}: {words}",
         subject=subject,
         remedy="nothing is lost: run the same command again and it goes on where it stopped",

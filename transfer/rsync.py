@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
@@ -18,6 +19,7 @@ from transfer.staging import lay_out, staging_folder, sweep_staging
 
 _KIB_IN_MB = 1e6 / 1024
 _PROTOCOL, _NOT_FOUND = 2, 127
+_NO_RSYNC = re.compile(r"rsync: (command )?not found|command not found: rsync")
 
 
 class RsyncCarrier:
@@ -109,7 +111,7 @@ class RsyncCarrier:
         return f"{self._account.user}@{host}:{full}"
 
     def _fault(self, status: int, said: str) -> CamNetError:
-        if status == _NOT_FOUND:
+        if status == _NOT_FOUND or _NO_RSYNC.search(said):
             return InputError(
                 "the account has no program rsync",
                 subject=_name(self._account),

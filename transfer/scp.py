@@ -58,7 +58,7 @@ class ScpCarrier:
         accounts = {name: account for name, account in ends.items() if account}
         write_ssh_config(config, accounts, timeout_s=self._options.stall_s)
         # -s: never the old protocol, in which a shell at the far side reads the names.
-        arguments = ["scp", "-q", "-r", "-s", "-F", str(config)]
+        arguments = ["scp", "-r", "-s", "-F", str(config)]
         if self._options.limit_mb_per_s:
             arguments += ["-l", str(max(1, round(self._options.limit_mb_per_s * _KBIT_IN_MB)))]
         result = run_program(

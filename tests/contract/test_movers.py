@@ -193,7 +193,7 @@ def test_cancelled_it_stops_and_the_next_call_goes_on(route: Route) -> None:
 
     outcomes = mover.move(batch, cancel)
     assert [(outcome.state, outcome.kind) for outcome in outcomes] == [("failed", "retryable")] * 2
-    assert {str(outcome.error) for outcome in outcomes} == {"the transfer was cancelled"}
+    assert all("the transfer was cancelled" in str(outcome.error) for outcome in outcomes)
     assert list(route.there.glob("*.bin")) == []
     assert [row.outcome for row in route.ledger.read()] == ["failed", "failed"]  # no attempt after that
     assert [outcome.state for outcome in route.move(batch)] == ["done", "done"]

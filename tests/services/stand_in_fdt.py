@@ -109,7 +109,7 @@ def carry(options: dict[str, str], poll_s: float) -> int:
             if not job["pull"]:
                 job["sizes"] = [Path(path).stat().st_size for path in paths]
             say(talk, job)
-            sizes: list[int] = heard(talk).get("sizes", job.get("sizes"))
+            sizes = heard(talk).get("sizes") or job["sizes"]
             port = int(options["-p"]) + 1  # FDT asks the server for it
             log(f"getFDTTransferPort Got transfer port: {options['-c']}:{port}")
             streams = [socket.create_connection((options["-c"], port)) for _ in range(job["streams"])]
