@@ -63,21 +63,14 @@ def stage(context: RunContext, manifest: Artifact, destination: str, again: bool
     source, target = context.source, site_named(context.sites, destination)
     folder = manifest.under(source.root).parent
     named = read_manifest(manifest.under(source.root))
-    ledger = Ledger(context.folder_at(source) / "ledger.jsonl")
+    ledger = run_ledger(context)
     record = _record(context, named, endpoint(target))
     before = len(ledger.read())
     reused = source.name == target.name or (
         not again and record.is_file() and _still_there(target, folder, source, named)
     )
     if not reused:
-        batch = Batch(
-            run=context.config.name,
-            source=local_endpoint(source),
-            destination=endpoint(target),
-            entries=named.entries,
-            source_folder=folder.relative_to(source.root).as_posix(),
-            destination_folder=folder.relative_to(source.root).as_posix(),
-        )
+        batch = staged_batch(context, manifest, destination)
         protocol = context.config.transfer.protocol
         move(context, batch, ledger, protocol=protocol)
         last = batch.model_copy(update={"entries": (_manifest_entry(folder, manifest),)})
@@ -94,6 +87,31 @@ def stage(context: RunContext, manifest: Artifact, destination: str, again: bool
         seconds=time.monotonic() - started,
         reused=reused,
     )
+
+
+def run_ledger(context: RunContext) -> Ledger:
+    """Give the ledger of a run's transfers."""
+    return Ledger(context.folder_at(context.source) / "ledger.jsonl")
+
+
+def staged_batch(context: RunContext, manifest: Artifact, destination: str) -> Batch:
+    """Give the files of `manifest` as a batch that goes to the same place below the destination's root."""
+    source = context.source
+    path = manifest.under(source.root)
+    folder = path.parent.relative_to(source.root).as_posix()
+    return Batch(
+        run=context.config.name,
+        source=local_endpoint(source),
+        destination=endpoint(site_named(context.sites, destination)),
+        entries=read_manifest(path).entries,
+        source_folder=folder,
+        destination_folder=folder,
+    )
+
+
+def transfer_options(context: RunContext) -> TransferOptions:
+    """Give the mover's options of the run's configuration."""
+    return TransferOptions(**context.config.transfer.model_dump(exclude={"protocol"}))
 
 
 def transfer_table(routes: list[RouteTotals]) -> list[dict[str, Any]]:
@@ -124,8 +142,8 @@ def _manifest_entry(folder: Path, manifest: Artifact) -> Entry:
 
 def move(context: RunContext, batch: Batch, ledger: Ledger, *, protocol: str) -> None:
     """Move a batch; raise the worst fault of the files that did not arrive."""
-    options = TransferOptions(**context.config.transfer.model_dump(exclude={"protocol"}))
-    _raise_worst(move_batch(batch, protocol=protocol, options=options, ledger_path=ledger.path), batch)
+    outcomes = move_batch(batch, protocol=protocol, options=transfer_options(context), ledger_path=ledger.path)
+    _raise_worst(outcomes, batch)
 
 
 def _raise_worst(outcomes: list[Outcome], batch: Batch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 from prefect.artifacts import create_markdown_artifact
 
@@ -80,7 +81,7 @@ def training_key(context: RunContext, manifest: Manifest, ranks: int) -> str:
         SCHEMA,
         inputs=[
             *(entry.digest for entry in sampled_entries(manifest)),
-            file_digest(weights) if weights and weights.is_file() else "no weights",
+            file_digest(weights) if isinstance(weights, Path) and weights.is_file() else str(weights or "no weights"),
             f"seed {context.config.seed}",
             f"{ranks} ranks",
         ],

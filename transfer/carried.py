@@ -208,7 +208,8 @@ class CarriedMover:
         if there and not (journals / item.target.journal_name()).exists():
             item.state = "already"
             return
-        item.journal = stack.enter_context(closing(Journal(journals, item.target)))
+        flushed = item.entry.bytes > self._options.chunk_bytes
+        item.journal = stack.enter_context(closing(Journal(journals, item.target, flushed=flushed)))
         if there:
             item.move.clean(lane, item.journal)
             item.state = "already"

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import asdict
-from queue import Queue
 from typing import Literal
 
 from tasks.errors import CamNetError, InputError, PermanentFault, PolicyRefusal, RetryableFault
@@ -104,24 +103,30 @@ class Engine:
     def _move_side_by_side(
         self, batch: Batch, entries: Sequence[Entry], lanes: Sequence[Lane], progress: Progress
     ) -> list[Outcome]:
-        free: Queue[Lane] = Queue()
-        for lane in lanes:
-            free.put(lane)
+        outcomes: list[Outcome] = []
+        waiting, guard = iter(entries), threading.Lock()
+        broken = threading.Event()
 
-        def move_one(entry: Entry) -> Outcome:
-            lane = free.get()
-            try:
-                return self._move_file(batch, entry, [lane], progress)
-            finally:
-                free.put(lane)
+        def drain(lane: Lane) -> None:
+            while not broken.is_set():
+                with guard:
+                    entry = next(waiting, None)
+                if entry is None:
+                    return
+                try:
+                    outcomes.append(self._move_file(batch, entry, [lane], progress))
+                except BaseException:
+                    broken.set()
+                    raise
 
         with ThreadPoolExecutor(len(lanes), thread_name_prefix="camnet-stream") as pool:
-            futures = [pool.submit(move_one, entry) for entry in entries]
+            streams = [pool.submit(drain, lane) for lane in lanes]
             try:
-                return [future.result() for future in futures]
+                for stream in streams:
+                    stream.result()
             finally:
-                for future in futures:
-                    future.cancel()
+                broken.set()
+        return outcomes
 
     def _move_file(self, batch: Batch, entry: Entry, lanes: Sequence[Lane], progress: Progress) -> Outcome:
         """Move one file, with all its attempts; only what concerns the whole batch is raised."""
@@ -191,7 +196,7 @@ class Engine:
             there = move.is_there(lanes[0], effort)
             if there and not (journals / target.journal_name()).exists():
                 return "already"
-            with closing(Journal(journals, target)) as journal:
+            with closing(Journal(journals, target, flushed=target.bytes > self._options.chunk_bytes)) as journal:
                 try:
                     if not there:
                         move.attempt(lanes, journal, effort)

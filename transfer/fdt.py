@@ -56,14 +56,11 @@ class FdtCarrier:
         self._source = source
         self._destination = destination
         self._options = options
-        _log.warning(
-            "%s → %s: fdt neither encrypts nor authenticates; use it inside a trusted network only",
-            source.site,
-            destination.site,
-        )
+        self._has_warned = False
 
     def carry(self, loads: Sequence[Load], watch: Watch, brake: Brake) -> float:
         """See `Carrier.carry`: all but the time in which bytes were seen to arrive counts as start-up."""
+        self._warn()
         by_folder = defaultdict(list)
         for load in loads:
             by_folder[os.path.dirname(load.partial_path)].append(load)  # noqa: PTH120 - of either end, not a file here
@@ -76,6 +73,12 @@ class FdtCarrier:
 
     def close(self) -> None:
         """See `Carrier.close`; nothing is held."""
+
+    def _warn(self) -> None:
+        if not self._has_warned:
+            ends = self._source.site, self._destination.site
+            _log.warning("%s → %s: fdt neither encrypts nor authenticates; use it inside a trusted network only", *ends)
+        self._has_warned = True
 
     def _run_job(self, folder: str, loads: Sequence[Load], watch: Watch, brake: Brake) -> None:
         with (

@@ -21,8 +21,10 @@ from transfer import ranges
 from transfer.brake import Brake
 from transfer.journal import Journal, Target
 from transfer.lane import Lane
+from transfer.local import LocalStore
 from transfer.manifest import Entry
 from transfer.ranges import Range
+from transfer.store import Follower
 
 _log = logging.getLogger(__name__)
 _CHANGED = "make the manifest again, then transfer again"
@@ -76,6 +78,7 @@ class FileMove:
         self._chunk_bytes = chunk_bytes
         self.arrived = arrived
         self._brake = brake
+        self._follower: Follower | None = None
         self._damaged = False
         self._mutex = threading.Lock()
 
@@ -100,8 +103,15 @@ class FileMove:
             As the stores raise them.
         """
         todo = self.prepare(lanes[0], journal)
-        self._send(todo, lanes[: max(1, len(todo))], journal, effort)
-        self.finish(lanes[0], journal, effort)
+        if len(todo) > 1:
+            self._follower = lanes[0].destination.follow(self._target.partial)
+        try:
+            self._send(todo, lanes[: max(1, len(todo))], journal, effort)
+            self.finish(lanes[0], journal, effort)
+        finally:
+            if self._follower:
+                self._follower.close()
+                self._follower = None
 
     def prepare(self, lane: Lane, journal: Journal, *, continues: bool = False) -> list[Range]:
         """Look at the source, make partial file and journal fit each other; return what has to be sent.
@@ -213,23 +223,36 @@ class FileMove:
         again_bytes = journal.begin(part)
         with self._mutex:
             effort.bytes_resent += again_bytes
-        with closing(lane.source.read(self._source_path, *part)) as blocks:
-            lane.destination.write(self._target.partial, part[0], self._counted(blocks, effort))
+        source, destination = lane.source, lane.destination
+        if isinstance(source, LocalStore) and isinstance(destination, LocalStore):
+            with closing(destination.copy_from(source, self._source_path, self._target.partial, *part)) as steps:
+                for step_bytes in steps:
+                    self._count(step_bytes, effort)
+        else:
+            with closing(source.read(self._source_path, *part)) as blocks:
+                destination.write(self._target.partial, part[0], self._counted(blocks, effort))
         arrived_bytes = journal.arrive(part)
         with self._mutex:
             self.arrived(arrived_bytes)
+            if self._follower:
+                self._follower.advance(ranges.prefix_bytes(journal.arrived))
 
     def _counted(self, blocks: Iterable[bytes], effort: Effort) -> Iterator[bytes]:
         for block in blocks:
-            self._brake.pass_on(len(block))
-            with self._mutex:
-                effort.wire_bytes += len(block)
+            self._count(len(block), effort)
             yield block
+
+    def _count(self, size_bytes: int, effort: Effort) -> None:
+        """Wait until so many bytes may go, and count them as sent."""
+        self._brake.pass_on(size_bytes)
+        with self._mutex:
+            effort.wire_bytes += size_bytes
 
     def _verified(self, lane: Lane, path: str, effort: Effort) -> bool:
         start = time.monotonic()
         try:
-            state = lane.destination.stat(path, digest=True)
+            state = self._follower.finish() if self._follower else None
+            state = state or lane.destination.stat(path, digest=True)
         finally:
             effort.verify_seconds += time.monotonic() - start
         if state is None:

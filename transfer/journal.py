@@ -46,6 +46,11 @@ class Target:
 class Journal:
     """The open journal of one file; holds a lock, so that no second transfer of the same file runs here.
 
+    Parameters
+    ----------
+    flushed
+        Whether its facts outlive the machine; for a file of one chunk there is nothing to go on from.
+
     Attributes
     ----------
     arrived
@@ -61,10 +66,11 @@ class Journal:
         Another process is moving the same file.
     """
 
-    def __init__(self, folder: Path, target: Target) -> None:
+    def __init__(self, folder: Path, target: Target, *, flushed: bool = True) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._path = folder / target.journal_name()
         self._target = target
+        self._flushed = flushed
         self._mutex = threading.Lock()
         self._descriptor = _locked(self._path)
         self.arrived: list[Range] = []
@@ -89,7 +95,7 @@ class Journal:
         with self._mutex:
             self.arrived = ranges.merged([*self.arrived, part])
             self._append({"arrived": part})
-            os.fsync(self._descriptor)
+            self._flush()
             return ranges.total_bytes(self.arrived)
 
     def restart(self) -> None:
@@ -110,7 +116,7 @@ class Journal:
         with open(self._descriptor, "rb", closefd=False) as file:
             lines = file.read().splitlines(keepends=True)
         head = _fact(lines[0]) if lines else None
-        if head != self._head():
+        if head != _head(self._target):
             digest = head.get("digest") if head else None
             self.stale_partial = replace(self._target, digest=digest).partial if isinstance(digest, str) else None
             self._rewrite()
@@ -130,17 +136,35 @@ class Journal:
 
     def _rewrite(self) -> None:
         os.ftruncate(self._descriptor, 0)
-        self._append(self._head())
+        self._append(_head(self._target))
         for name, known in (("begun", self.begun), ("arrived", self.arrived)):
             for part in known:
                 self._append({name: part})
-        os.fsync(self._descriptor)
+        self._flush()
 
-    def _head(self) -> dict[str, Any]:
-        return {"schema": _SCHEMA, **asdict(self._target)}
+    def _flush(self) -> None:
+        if self._flushed:
+            os.fsync(self._descriptor)
 
     def _append(self, fact: dict[str, Any]) -> None:
         os.write(self._descriptor, json.dumps(fact).encode() + b"\n")
+
+
+def arrived_ranges(folder: Path, target: Target) -> list[Range]:
+    """Read what has arrived of `target` without taking its journal; nothing where there is none."""
+    try:
+        lines = (folder / target.journal_name()).read_bytes().splitlines(keepends=True)
+    except FileNotFoundError:
+        return []
+    head, *facts = (_fact(line) for line in lines) if lines else (None,)
+    if head != _head(target):
+        return []
+    parts = (ranges.parsed(fact.get("arrived"), target.bytes) for fact in facts if fact)
+    return ranges.merged([part for part in parts if part])
+
+
+def _head(target: Target) -> dict[str, Any]:
+    return {"schema": _SCHEMA, **asdict(target)}
 
 
 def _locked(path: Path) -> int:

@@ -11,9 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tasks.errors import PermanentFault
-from transfer.store import FileState, ended_early
+from transfer.local_follower import LocalFollower
+from transfer.store import FileState, Follower, ended_early
 
 _BLOCK_BYTES = 1 << 20
+_NO_KERNEL_COPY = {errno.EXDEV, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
+"""What `os.copy_file_range` says between file systems that cannot copy for each other."""
 
 
 class LocalStore:
@@ -73,6 +76,40 @@ class LocalStore:
                     left = left[written:]
         finally:
             os.close(descriptor)
+
+    def follow(self, path: str) -> Follower | None:
+        """See `ByteStore.follow`."""
+        if self.stat(path) is None:
+            return None
+        with self._folder_of(path) as (folder, name):
+            return LocalFollower(os.open(name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=folder))
+
+    def copy_from(
+        self, source: LocalStore, source_path: str, path: str, offset_bytes: int, size_bytes: int
+    ) -> Generator[int, None, None]:
+        """Copy a part of a file of another store to the same place here; yield the size of each step before it.
+
+        The kernel copies, and shares the blocks where the file system can; its bytes never come through here.
+        """
+        with source._folder_of(source_path) as (folder, name):
+            source._is_file(folder, name, source_path)
+            reading = os.open(name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=folder)
+        try:
+            with self._folder_of(path, create=True) as (folder, name):
+                self._is_file(folder, name, path)
+                writing = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o666, dir_fd=folder)
+            try:
+                end = offset_bytes + size_bytes
+                while offset_bytes < end:
+                    step_bytes = min(_BLOCK_BYTES, end - offset_bytes)
+                    yield step_bytes
+                    if not _copy_exactly(reading, writing, offset_bytes, step_bytes):
+                        raise ended_early(source._root / source_path, os.fstat(reading).st_size)
+                    offset_bytes += step_bytes
+            finally:
+                os.close(writing)
+        finally:
+            os.close(reading)
 
     def publish(self, partial: str, final: str) -> None:
         """See `ByteStore.publish`."""
@@ -150,3 +187,19 @@ class LocalStore:
                 subject=self._root / path,
                 remedy="replace the link by the folder or file itself",
             )
+
+
+def _copy_exactly(reading: int, writing: int, offset_bytes: int, size_bytes: int) -> bool:
+    """Copy between two open files at the same offset; return whether the source had that many bytes."""
+    end = offset_bytes + size_bytes
+    while offset_bytes < end:
+        try:
+            copied = os.copy_file_range(reading, writing, end - offset_bytes, offset_bytes, offset_bytes)
+        except OSError as error:
+            if error.errno not in _NO_KERNEL_COPY:
+                raise
+            copied = os.pwrite(writing, os.pread(reading, end - offset_bytes, offset_bytes), offset_bytes)
+        if copied == 0:
+            return False
+        offset_bytes += copied
+    return True

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from tasks.errors import InputError
 from transfer.carried import CarriedMover
 from transfer.carrier import Carrier
+from transfer.choice import Choice, choose
 from transfer.engine import Engine, ignore_progress
 from transfer.fdt import FdtCarrier
 from transfer.ledger import Ledger
 from transfer.local import LocalStore
 from transfer.model import Batch, Endpoint, Features, Outcome, Progress, TransferOptions
+from transfer.open_store import open_store
 from transfer.rsync import RsyncCarrier
 from transfer.scp import ScpCarrier
-from transfer.sftp import SftpStore
-from transfer.store import ByteStore
 
 _log = logging.getLogger(__name__)
 
@@ -60,18 +60,39 @@ class Mover(Protocol):
 _Make = Callable[[Endpoint, Endpoint, TransferOptions, Ledger], Mover]
 
 
-def choose_protocol(source: Endpoint, destination: Endpoint) -> tuple[str, str]:
-    """Choose a protocol for two endpoints; return it with the reason in one line."""
-    remote = [end.site for end in (source, destination) if end.ssh]
-    if remote:
-        return "sftp", f"sftp, because {' and '.join(remote)} is reached over SSH"
-    return "local", f"local, because {source.site} and {destination.site} are folders of this machine"
+def choose_protocol(
+    source: Endpoint,
+    destination: Endpoint,
+    options: TransferOptions,
+    ledger: Ledger,
+    file_bytes: Sequence[int] = (),
+) -> Choice:
+    """Choose a protocol for two endpoints and files of these sizes; all ledgers beside `ledger`'s folder are asked."""
+    offered = []
+    for make in _MOVERS.values():
+        try:
+            offered.append(make(source, destination, options, ledger).features)
+        except InputError:
+            continue  # these ends do not offer what it needs
+    rows = (row for path in sorted(ledger.path.parent.parent.glob("*/ledger.jsonl")) for row in Ledger(path).read())
+    return choose(source, destination, offered, rows, file_bytes=file_bytes)
 
 
 def open_mover(
-    protocol: str, source: Endpoint, destination: Endpoint, options: TransferOptions, ledger: Ledger
+    protocol: str,
+    source: Endpoint,
+    destination: Endpoint,
+    options: TransferOptions,
+    ledger: Ledger,
+    *,
+    file_bytes: Sequence[int] = (),
 ) -> Mover:
     """Make the mover for a protocol name, or for ``auto``; nothing is connected yet.
+
+    Parameters
+    ----------
+    file_bytes
+        Sizes of the files that it will move, for ``auto``.
 
     Raises
     ------
@@ -79,14 +100,18 @@ def open_mover(
         No mover has that name, or the endpoints do not offer what it needs.
     """
     if protocol == "auto":
-        protocol, reason = choose_protocol(source, destination)
-        _log.info("%s → %s: %s", source.site, destination.site, reason)
+        choice = choose_protocol(source, destination, options, ledger, file_bytes)
+        _log.info("%s → %s: %s", source.site, destination.site, choice.why)
+        protocol = choice.protocol
     if protocol not in _MOVERS:
         raise InputError(f"no mover is called {protocol!r}", remedy=f"use auto or one of {', '.join(sorted(_MOVERS))}")
     return _MOVERS[protocol](source, destination, options, ledger)
 
 
 def _local(source: Endpoint, destination: Endpoint, options: TransferOptions, ledger: Ledger) -> Mover:
+    for end in (source, destination):
+        if end.ssh:
+            raise InputError(f"{end.site} is no folder of this machine", remedy="use auto, or a protocol over SSH")
     return Engine(
         Features(protocol="local", parallel=True, resumes=True, encrypted=True),
         source,
@@ -104,8 +129,8 @@ def _sftp(source: Endpoint, destination: Endpoint, options: TransferOptions, led
         Features(protocol="sftp", parallel=True, resumes=True, encrypted=True),
         source,
         destination,
-        open_source=lambda: _store(source, options),
-        open_destination=lambda: _store(destination, options),
+        open_source=lambda: open_store(source, options),
+        open_destination=lambda: open_store(destination, options),
         options=options,
         ledger=ledger,
     )
@@ -133,8 +158,8 @@ def _carried(
         carrier,
         source,
         destination,
-        open_source=lambda: _store(source, options),
-        open_destination=lambda: _store(destination, options),
+        open_source=lambda: open_store(source, options),
+        open_destination=lambda: open_store(destination, options),
         options=options,
         ledger=ledger,
     )
@@ -146,12 +171,6 @@ def _need_account(protocol: str, source: Endpoint, destination: Endpoint) -> Non
             f"neither {source.site} nor {destination.site} has an SSH account, which {protocol} needs",
             remedy="add [ssh] to the site file of the one that is elsewhere, or use the protocol local",
         )
-
-
-def _store(end: Endpoint, options: TransferOptions) -> ByteStore:
-    if end.ssh:
-        return SftpStore(end.ssh, end.root, stall_s=options.stall_s)
-    return LocalStore(Path(end.root))
 
 
 _MOVERS: dict[str, _Make] = {"local": _local, "sftp": _sftp, "scp": _scp, "rsync": _rsync, "fdt": _fdt}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 Range = tuple[int, int]
 
 
@@ -47,3 +49,8 @@ def parsed(value: object, file_bytes: int) -> Range | None:
         case [int(start), int(length)] if start >= 0 and length > 0 and start + length <= file_bytes:
             return start, length
     return None
+
+
+def prefix_bytes(parts: Iterable[Range]) -> int:
+    """Count the bytes from the start of the file that are covered without a gap; `parts` are merged."""
+    return next((length for start, length in parts if start == 0), 0)

@@ -16,7 +16,7 @@ from transfer.remote_digest import RemoteDigests
 from transfer.sftp_session import SftpSession
 from transfer.ssh import SshConnection
 from transfer.stall import StallWatch
-from transfer.store import FileState, ended_early
+from transfer.store import FileState, Follower, ended_early
 
 
 class SftpStore:
@@ -51,7 +51,7 @@ class SftpStore:
             return None if size_bytes is None else FileState(size_bytes)
         computed = self._digests.digest(self._full(path))
         if computed:
-            return FileState(size_bytes, computed, "sha256sum at the far side")
+            return FileState(size_bytes, computed, f"{self._digests.program} at the far side")
         content = hashlib.sha256()
         for block in self.read(path, 0, size_bytes):
             content.update(block)
@@ -82,6 +82,12 @@ class SftpStore:
                 self._session.abandon(handle)
                 raise
             self._session.close(handle)
+
+    def follow(self, path: str) -> Follower | None:
+        """See `ByteStore.follow`."""
+        if self._checked(path) is None or self._digests.program != "python3":
+            return None
+        return _SftpFollower(self._digests, self._full(path))
 
     def publish(self, partial: str, final: str) -> None:
         """See `ByteStore.publish`. Whether the folder's entry is flushed too is up to the server."""
@@ -172,3 +178,24 @@ class SftpStore:
 
     def _named(self, path: str) -> str:
         return f"{self._where}/{path}"
+
+
+class _SftpFollower:
+    def __init__(self, digests: RemoteDigests, name: bytes) -> None:
+        self._digests = digests
+        self._name = name
+        self._is_open = True
+        digests.advance(name, 0)
+
+    def advance(self, size_bytes: int) -> None:
+        self._digests.advance(self._name, size_bytes)
+
+    def finish(self) -> FileState | None:
+        self._is_open = False
+        found = self._digests.finished(self._name)
+        return FileState(found[1], found[0], "python3 at the far side, along the way") if found else None
+
+    def close(self) -> None:
+        if self._is_open:
+            self._is_open = False
+            self._digests.forget(self._name)

@@ -28,6 +28,19 @@ class FileState:
     digested_by: str | None = None
 
 
+class Follower(Protocol):
+    """Digests a file from its front while it is still being written; used by several threads, one at a time."""
+
+    def advance(self, size_bytes: int) -> None:
+        """Say that the first so many bytes have arrived; returns at once."""
+
+    def finish(self) -> FileState | None:
+        """Digest the rest and give the file's state; None where that failed, and the file has to be read anew."""
+
+    def close(self) -> None:
+        """Give up; no error after `finish`."""
+
+
 class ByteStore(Protocol):
     """A folder with files, here or elsewhere, used by one thread at a time.
 
@@ -47,6 +60,9 @@ class ByteStore(Protocol):
 
         On return the store has acknowledged every byte.
         """
+
+    def follow(self, path: str) -> Follower | None:
+        """Begin to digest a file that exists and is being written; None where the store cannot."""
 
     def publish(self, partial: str, final: str) -> None:
         """Flush `partial` to disk and rename it to `final`, in the same folder, replacing what is there at once."""

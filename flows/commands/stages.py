@@ -45,8 +45,12 @@ def transfer(
     config: ConfigOption,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     again: Annotated[bool, typer.Option("--again", help="look at every file also if it was moved before")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would be moved, and how; move nothing")] = False,
 ) -> None:
     """Move the shards to the training site, measured and verified."""
+    if dry_run:
+        _forecast(config, workspace)
+        return
     from flows.stage import stage as stage_flow
 
     def run(state: RunState) -> object:
@@ -87,6 +91,21 @@ def explain(config: ConfigOption, workspace: WorkspaceOption = DEFAULT_WORKSPACE
         return stage_flow(state.context, manifest=manifest, trained=trained, inferred=scored)
 
     _refuse_failures(_advance(config, workspace, "explained", run))
+
+
+def _forecast(config: Path, workspace: Path) -> None:
+    """Print what `transfer` would do."""
+    from flows.context import make_context
+    from flows.run_state import RunState, read_state
+    from flows.stage import run_ledger, staged_batch, transfer_options
+    from tasks.config import load_config
+    from transfer.dry_run import dry_run
+
+    context = make_context(load_config(config), workspace, "embedded")
+    made = _needed((read_state(context.run_folder) or RunState(context=context)).preprocessed, "preprocess")
+    batch = staged_batch(context, made.manifest, context.trainer.name)
+    protocol = context.config.transfer.protocol
+    print_json(dry_run(batch, protocol=protocol, options=transfer_options(context), ledger=run_ledger(context)))
 
 
 def _advance(

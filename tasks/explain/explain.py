@@ -15,9 +15,10 @@ from tasks.explain.outcome import ExplainedPatch, ExplainOutcome
 from tasks.explain.panels import PatchPanel, draw_panels, top_rows
 from tasks.inference.scores import Scores, read_scores
 from tasks.patches.store import Shard, open_shard
+from tasks.training.architectures import architecture_named
 from tasks.training.card import ModelCard
 from tasks.training.model_folder import read_model
-from tasks.training.models import architecture_named, build
+from tasks.training.models import build
 
 # Not the seed of any training: a network would be compared with its own first weights.
 _RANDOM_SEED = 20_200_000
@@ -59,7 +60,7 @@ def _panels(
     model: keras.Model, card: ModelCard, layer: str, scores: Scores, rows: list[int], pixels: NDArray[np.uint8]
 ) -> list[PatchPanel]:
     trained = gradcam(model, pixels, layer)
-    random = gradcam(build(card.architecture, card.patch_px, seed=_RANDOM_SEED), pixels, layer)
+    random = gradcam(build(card.architecture, card.patch_px, seed=_RANDOM_SEED, head=card.config.head), pixels, layer)
     side = pixels.shape[1:3]
     images = [to_image(maps, *side) for maps in (trained.gradcam, trained.gradcam_plus_plus, random.gradcam)]
     return [

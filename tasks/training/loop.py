@@ -17,8 +17,10 @@ from tasks.training import augment, collective
 from tasks.training.batches import Batch, read_batches
 from tasks.training.cohort import Cohort, LabelledRows
 from tasks.training.epoch import score_epoch, train_epoch
+from tasks.training.freezing import set_trainable
 from tasks.training.job import TrainingJob
 from tasks.training.log import TrainingLog
+from tasks.training.loss import class_weights
 from tasks.training.metrics import Scores, area_under_curve, log_loss
 from tasks.training.schedule import LearningRate
 from tasks.training.step import make_optimizer, make_score_step, make_train_step
@@ -56,8 +58,7 @@ def train_epochs(model: keras.Model, cohort: Cohort, job: TrainingJob, log: Trai
     """Train `model` on the training split; the weights of the best epoch are in it at the end.
 
     The best epoch has the highest validation AUC (over the joined scores of all ranks; the lower loss when
-    AUCs are equal). Without validation patches it is the last. Classes weigh the same: each patch counts
-    patches / (2 × patches of its class).
+    AUCs are equal). Without validation patches it is the last.
 
     Raises
     ------
@@ -67,9 +68,10 @@ def train_epochs(model: keras.Model, cohort: Cohort, job: TrainingJob, log: Trai
         The ranks ended with different weights, or a shard changed while it was read.
     """
     rows, validation = cohort.rows("train"), cohort.rows("validation")
-    optimizer = make_optimizer(job.config, model)
-    collective.broadcast_state(model, optimizer)
-    trainer = _Trainer(model, optimizer, rows, job, log)
+    patience = job.config.patience_epochs
+    if patience and not len(validation):
+        raise InputError("train.patience_epochs needs a validation split", remedy="set cohort.validation_fraction")
+    trainer = _Trainer(model, rows, job, log)
     score = make_score_step(model)
     best = _Best()
     for epoch in range(1, job.config.epochs + 1):
@@ -79,6 +81,9 @@ def train_epochs(model: keras.Model, cohort: Cohort, job: TrainingJob, log: Trai
         measured |= _validation_row(scores)
         is_best = _keep_best(best, model, epoch, scores)
         log.write("epoch", epoch=epoch, epochs=job.config.epochs, **measured, best=is_best)
+        if patience and epoch - best.epoch >= patience:
+            log.write("early-stop", epoch=epoch, best_epoch=best.epoch)
+            break
     model.set_weights(best.weights)
     unequal = collective.unequal_ranks(model)
     if unequal:
@@ -86,27 +91,32 @@ def train_epochs(model: keras.Model, cohort: Cohort, job: TrainingJob, log: Trai
             f"after training, the weights of ranks {unequal} differ from those of rank 0",
             remedy="do not use this model; check that containers/horovod/build.sh built the installed Horovod",
         )
-    return Trained(job.config.epochs, best.epoch, best.validation, equal_weights_over_ranks=not unequal)
+    return Trained(epoch, best.epoch, best.validation, equal_weights_over_ranks=not unequal)
 
 
 class _Trainer:
     """Runs epochs of one training on this rank."""
 
-    def __init__(
-        self,
-        model: keras.Model,
-        optimizer: keras.optimizers.Optimizer,
-        rows: LabelledRows,
-        job: TrainingJob,
-        log: TrainingLog,
-    ) -> None:
-        self._rows, self._job, self._log, self._optimizer = rows, job, log, optimizer
-        self._step = make_train_step(model, optimizer)
-        share = np.bincount(rows.label, minlength=2) / len(rows)
-        self._class_weight = (0.5 / share).astype(np.float32)
+    def __init__(self, model: keras.Model, rows: LabelledRows, job: TrainingJob, log: TrainingLog) -> None:
+        self._model, self._rows, self._job, self._log = model, rows, job, log
+        self._class_weight = class_weights(job.config, rows.label)
+        self._training = ""
+
+    def _begin_stage(self, epoch: int) -> None:
+        """Let the layers train that the configuration names for this epoch, with an optimizer of their own."""
+        training = "head" if epoch <= self._job.config.head_epochs else self._job.config.trainable
+        if training == self._training:
+            return
+        self._training = training
+        parameters = set_trainable(self._model, training)
+        self._log.write("stage", epoch=epoch, trainable=training, parameters=parameters)
+        self._optimizer = make_optimizer(self._job.config, self._model)
+        collective.broadcast_state(self._model, self._optimizer)
+        self._step = make_train_step(self._job.config, self._model, self._optimizer)
 
     def run_epoch(self, epoch: int) -> dict[str, float | None]:
         """Train one epoch (from 1); give its loss over all ranks, the last rate and the speed."""
+        self._begin_stage(epoch)
         config, started = self._job.config, time.monotonic()
         plan = train_epoch(
             self._rows,
@@ -117,9 +127,7 @@ class _Trainer:
             batch_size=config.batch_size,
             patch_bytes=3 * self._rows.shards[0].patch_px ** 2,
         )
-        rate = LearningRate(
-            config.learning_rate, hvd.size(), config.warmup_epochs * plan.steps, config.epochs * plan.steps
-        )
+        rate = LearningRate.of(config, ranks=hvd.size(), steps_per_epoch=plan.steps)
         loss = 0.0
         for step, batch in enumerate(read_batches(self._rows, plan)):
             self._optimizer.learning_rate.assign(rate.at((epoch - 1) * plan.steps + step))

@@ -46,7 +46,7 @@ def read_model(folder: Path) -> tuple[keras.Model, ModelCard]:
             subject=weights,
             remedy="copy the model folder again or train anew",
         )
-    model = build(card.architecture, card.patch_px)
+    model = build(card.architecture, card.patch_px, head=card.config.head, dropout=card.config.dropout)
     load_weights(model, weights)
     return model, card
 

@@ -2,85 +2,27 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import keras
 import numpy as np
 from keras import layers
 
 from tasks.errors import InputError
+from tasks.training.architectures import architecture_named
 from tasks.training.backbone_weights import load_backbone_weights
+from tasks.training.networks import DEVIATIONS, MEANS, backbone
 
 INPUT_NAME = "patch_rgb"
 LOGIT_NAME = "tumour_logit"
+POOL_NAME = "average_pool"
 # keras.applications take 0.99 or 0.999: with the few hundred steps of a small cohort, validation would
 # still run on the statistics of the first random batches.
 _BATCH_NORM_MOMENTUM = 0.9
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """One network that can be trained.
-
-    Attributes
-    ----------
-    name
-        What configurations and model cards call it.
-    native_px
-        Side of the patches that it was designed for.
-    min_px
-        Smallest side that it takes.
-    cam_layers
-        Convolutional layers that explanations may look at, fine to coarse; the last is the default.
-    preprocessing
-        What the first layers of the graph do with RGB values 0..255.
-    description
-        One line for lists.
-    """
-
-    name: str
-    native_px: int
-    min_px: int
-    cam_layers: tuple[str, ...]
-    preprocessing: str
-    description: str
-
-    @property
-    def cam_layer(self) -> str:
-        """The layer that explanations look at by default."""
-        return self.cam_layers[-1]
-
-
-_KNOWN = (
-    Architecture(
-        name="ResNet50",
-        native_px=224,
-        min_px=32,
-        cam_layers=("conv3_block4_out", "conv4_block6_out", "conv5_block3_out"),
-        preprocessing="in graph: RGB to BGR, ImageNet channel means subtracted",
-        description="residual network of 50 layers, 23.6 million parameters (the paper's)",
-    ),
-    Architecture(
-        name="MobileNetV2",
-        native_px=224,
-        min_px=32,
-        cam_layers=("block_6_expand_relu", "block_13_expand_relu", "out_relu"),
-        preprocessing="in graph: x / 127.5 - 1",
-        description="depthwise separable convolutions, 2.3 million parameters",
-    ),
-    Architecture(
-        name="CamNetSmall",
-        native_px=96,
-        min_px=32,
-        cam_layers=("stage2_relu2", "stage3_relu2"),
-        preprocessing="in graph: x / 127.5 - 1",
-        description="seven convolutions, 0.2 million parameters, for machines without a GPU",
-    ),
-)
-ARCHITECTURES: dict[str, Architecture] = {known.name: known for known in _KNOWN}
+Head = Literal["pooled", "dense"]
+HEAD_WIDTHS: dict[Head, Sequence[int]] = {"pooled": (), "dense": (2048, 512, 256)}
 
 
 def build(
@@ -90,6 +32,8 @@ def build(
     seed: int = 0,
     weights: Path | None = None,
     weights_digest: str | None = None,
+    head: Head = "pooled",
+    dropout: float = 0.0,
 ) -> keras.Model:
     """Build a network: RGB patches in, one logit out.
 
@@ -109,6 +53,11 @@ def build(
         ``.weights.h5`` or ``.h5`` file of the backbone (without its classifier); None leaves the first weights.
     weights_digest
         ``sha256:…`` that this file must have.
+    head
+        ``pooled``: one logit from the mean of the maps; ``dense``: dense layers of 2048, 512 and 256 between
+        them, as in the paper's tool.
+    dropout
+        Share of what goes into each dense layer, the logit's among them, that is dropped while training.
 
     Returns
     -------
@@ -130,58 +79,36 @@ def build(
             remedy="set preprocess.patch_px higher or choose another architecture",
         )
     patch = layers.Input((patch_px, patch_px, 3), dtype="float32", name=INPUT_NAME)
-    features = _BACKBONES[known.name](patch)
-    pooled = layers.GlobalAveragePooling2D(name="average_pool")(features)
-    model = keras.Model(patch, layers.Dense(1, name=LOGIT_NAME, dtype="float32")(pooled), name=known.name)
+    features = backbone(known.name)(patch)
+    x = layers.GlobalAveragePooling2D(name=POOL_NAME)(features)
+    for width in HEAD_WIDTHS[head]:
+        x = _dropped(x, dropout)
+        x = layers.Dense(width, activation="relu", name=f"head_{width}")(x)
+    x = _dropped(x, dropout)
+    model = keras.Model(patch, layers.Dense(1, name=LOGIT_NAME, dtype="float32")(x), name=known.name)
     _draw_first_weights(model, seed)
     if weights is not None:
-        backbone = keras.Model(patch, features)
-        load_backbone_weights(backbone, weights, architecture=known.name, digest=weights_digest)
+        convolutions = keras.Model(patch, features)
+        load_backbone_weights(convolutions, weights, architecture=known.name, digest=weights_digest)
+    _standardise(model)
     return model
 
 
-def architecture_named(name: str) -> Architecture:
-    """Return the architecture called `name`, or raise an `InputError` with the nearest names."""
-    if name in ARCHITECTURES:
-        return ARCHITECTURES[name]
-    folded = {known.lower(): known for known in ARCHITECTURES}
-    near = [folded[match] for match in difflib.get_close_matches(name.lower(), folded, n=2, cutoff=0.5)]
-    raise InputError(f"no architecture is called {name!r}", remedy=f"use {' or '.join(near or ARCHITECTURES)}")
+def _dropped(x: keras.KerasTensor, dropout: float) -> keras.KerasTensor:
+    return layers.Dropout(dropout)(x) if dropout else x
 
 
-def _resnet50(patch: keras.KerasTensor) -> keras.KerasTensor:
-    bgr = keras.ops.flip(patch, axis=-1)
-    centred = layers.Rescaling(1.0, offset=[-103.939, -116.779, -123.68], name="imagenet_means")(bgr)
-    return keras.applications.ResNet50(include_top=False, weights=None, input_tensor=centred).output
+def _standardise(model: keras.Model) -> None:
+    """Give EfficientNet's first layer the ImageNet statistics.
 
-
-def _mobilenet_v2(patch: keras.KerasTensor) -> keras.KerasTensor:
-    scaled = layers.Rescaling(1 / 127.5, offset=-1.0, name="scale")(patch)
-    return keras.applications.MobileNetV2(include_top=False, weights=None, input_tensor=scaled).output
-
-
-def _camnet_small(patch: keras.KerasTensor) -> keras.KerasTensor:
-    x = layers.Rescaling(1 / 127.5, offset=-1.0, name="scale")(patch)
-    x = _convolution(x, 16, stride=2, stage="stem", index="")
-    for stage, filters in (("stage1", 32), ("stage2", 64), ("stage3", 96)):
-        # The last stage keeps its resolution: nuclei are a few pixels wide and maps should still show them.
-        x = _convolution(x, filters, stride=1 if stage == "stage3" else 2, stage=stage, index="1")
-        x = _convolution(x, filters, stride=1, stage=stage, index="2")
-    return x
-
-
-def _convolution(x: keras.KerasTensor, filters: int, *, stride: int, stage: str, index: str) -> keras.KerasTensor:
-    name = f"{stage}_conv{index}"
-    x = layers.Conv2D(filters, 3, strides=stride, padding="same", use_bias=False, name=name)(x)
-    x = layers.BatchNormalization(name=f"{stage}_bn{index}")(x)
-    return layers.ReLU(name=f"{stage}_relu{index}")(x)
-
-
-_BACKBONES: dict[str, Callable[[keras.KerasTensor], keras.KerasTensor]] = {
-    "ResNet50": _resnet50,
-    "MobileNetV2": _mobilenet_v2,
-    "CamNetSmall": _camnet_small,
-}
+    Its published files have standard deviations where variances belong, which Keras mends by a further layer
+    for its own weights alone.
+    """
+    for layer in model.layers:
+        if isinstance(layer, layers.Normalization):
+            layer.adapt_mean.assign(np.array(MEANS, np.float32))
+            layer.adapt_variance.assign(np.square(DEVIATIONS).astype(np.float32))
+            layer.finalize_state()
 
 
 def _draw_first_weights(model: keras.Model, seed: int) -> None:

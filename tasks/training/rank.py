@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import horovod.tensorflow as hvd
+import keras
 import tensorflow as tf
 
 from tasks.errors import InputError
@@ -13,6 +14,8 @@ from tasks.training.log import TrainingLog
 from tasks.training.loop import train_epochs
 from tasks.training.models import build
 from tasks.training.results import write_results
+
+_POLICIES = {"float32": "float32", "float16": "mixed_float16", "bfloat16": "mixed_bfloat16"}
 
 
 def run_rank(job: TrainingJob) -> None:
@@ -33,12 +36,18 @@ def run_rank(job: TrainingJob) -> None:
         log.write("start", architecture=job.config.architecture, ranks=job.ranks, controller=job.config.controller)
         _verify_share(job, log)
         cohort = read_cohort([shard.path for shard in job.shards])
+        weights = job.config.weights
+        if weights == "imagenet":
+            raise InputError("the published weights were not fetched", remedy="use `camnet train`")
+        keras.mixed_precision.set_dtype_policy(_POLICIES[job.config.precision])
         model = build(
             job.config.architecture,
             cohort.patch_px,
             seed=job.seed,
-            weights=job.config.weights,
+            weights=weights,
             weights_digest=job.config.weights_digest,
+            head=job.config.head,
+            dropout=job.config.dropout,
         )
         trained = train_epochs(model, cohort, job, log)
         log.write("trained", best_epoch=trained.best_epoch)

@@ -11,6 +11,7 @@ import numpy as np
 from tasks import atomic
 from tasks.digests import file_digest
 from tasks.patches.attributes import code_version
+from tasks.training.architectures import ARCHITECTURES
 from tasks.training.card import ModelCard, ShardOfModel, write_card
 from tasks.training.cohort import SPLITS, Cohort
 from tasks.training.curves import draw_curves
@@ -19,7 +20,6 @@ from tasks.training.job import TrainingJob
 from tasks.training.log import read_log
 from tasks.training.loop import Trained
 from tasks.training.metrics import split_metrics
-from tasks.training.models import ARCHITECTURES
 
 _PACKAGES = ("tensorflow-cpu", "tensorflow", "keras", "horovod", "numpy", "h5py")
 

@@ -13,19 +13,31 @@ from numpy.typing import NDArray
 from tasks.config import TrainConfig
 from tasks.training.augment import PARAMETERS, apply_changes
 from tasks.training.collective import tensors
+from tasks.training.loss import patch_loss
 
 
 def make_optimizer(config: TrainConfig, model: keras.Model) -> keras.optimizers.Optimizer:
     """Build the optimizer with all its state; the learning rate is set at every step."""
-    if config.optimizer == "adam":
-        optimizer = keras.optimizers.Adam(config.learning_rate)
-    else:
-        optimizer = keras.optimizers.SGD(config.learning_rate, momentum=config.momentum, nesterov=config.momentum > 0)
+    rate = config.learning_rate
+    match config.optimizer:
+        case "adam":
+            optimizer = keras.optimizers.Adam(rate)
+        case "adamw":
+            optimizer = keras.optimizers.AdamW(rate, weight_decay=config.weight_decay)
+        case "lamb":
+            optimizer = keras.optimizers.Lamb(rate, weight_decay=config.weight_decay or None)
+        case "sgd":
+            optimizer = keras.optimizers.SGD(rate, momentum=config.momentum, nesterov=config.momentum > 0)
+    if config.precision == "float16":
+        # Small gradients would become zero in half precision.
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
     optimizer.build(model.trainable_variables)
     return optimizer
 
 
-def make_train_step(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> Callable[..., tf.Tensor]:
+def make_train_step(
+    config: TrainConfig, model: keras.Model, optimizer: keras.optimizers.Optimizer
+) -> Callable[..., tf.Tensor]:
     """Compile a step: change the patches, forward, backward, average over the ranks, update.
 
     Horovod averages gradients over ranks. So each rank's loss is the sum over its own patches, divided by the
@@ -36,9 +48,11 @@ def make_train_step(model: keras.Model, optimizer: keras.optimizers.Optimizer) -
     -------
     Callable
         ``step(pixels uint8 (n, p, p, 3), label float32 (n,), weight float32 (n,), changes float32 (n, 7),
-        scale float32 ())`` → weighted sum of the cross-entropy of this rank's patches. `scale` is
+        scale float32 ())`` → weighted sum of the loss of this rank's patches. `scale` is
         ranks / patches of all ranks. Not compiled with XLA: Horovod has no kernels for it on CPUs.
     """
+    losses = patch_loss(config)
+    compression = hvd.Compression.fp16 if config.compression == "float16" else hvd.Compression.none
     side = model.input_shape[1]
     sources = tensors(model.trainable_variables)
     signature = [
@@ -53,9 +67,9 @@ def make_train_step(model: keras.Model, optimizer: keras.optimizers.Optimizer) -
     def step(pixels: tf.Tensor, label: tf.Tensor, weight: tf.Tensor, changes: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:
         with tf.GradientTape() as tape:
             logit = model(apply_changes(pixels, changes), training=True)[:, 0]
-            total = tf.reduce_sum(weight * tf.nn.sigmoid_cross_entropy_with_logits(label, logit))
-            loss = total * scale
-        gradients = hvd.DistributedGradientTape(tape).gradient(loss, sources)
+            total = tf.reduce_sum(weight * losses(label, logit))
+            loss = optimizer.scale_loss(total * scale)
+        gradients = hvd.DistributedGradientTape(tape, compression=compression).gradient(loss, sources)
         optimizer.apply(gradients, model.trainable_variables)
         return total
 

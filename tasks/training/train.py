@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from tasks.config import TrainConfig
 from tasks.training.attempt import attempt_folder
 from tasks.training.card import ModelCard, read_card
 from tasks.training.folder import CARD_NAME, publish
+from tasks.training.imagenet import fetch_imagenet_weights
 from tasks.training.job import ShardOfJob, TrainingJob, write_job
 from tasks.training.launcher import Progress, launch
 
@@ -57,7 +59,7 @@ def train(
     output = output.resolve()
     with attempt_folder(output) as work:
         job = TrainingJob(
-            config=config.model_copy(update={"weights": config.weights and config.weights.resolve()}),
+            config=config.model_copy(update={"weights": _weights_file(config)}),
             shards=tuple(shard.model_copy(update={"path": shard.path.resolve()}) for shard in shards),
             work=work,
             ranks=ranks,
@@ -73,3 +75,11 @@ def train(
         card = read_card(job.model_folder / CARD_NAME)
         publish(job.model_folder, output)
         return card
+
+
+def _weights_file(config: TrainConfig) -> Path | None:
+    """Name the file that the ranks read; published weights are fetched once, here, before there are ranks."""
+    if config.weights == "imagenet":
+        cache = Path(os.environ.get("CAMNET_CACHE") or Path.home() / ".cache" / "camnet")
+        return fetch_imagenet_weights(config.architecture, cache / "weights")
+    return config.weights.resolve() if config.weights else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -171,9 +172,10 @@ def test_bytes_that_are_damaged_each_time_never_get_the_final_name(route: Route)
     batch = route.batch("a.bin")
 
     def damage(path: str, arrived_bytes: int) -> None:
-        if arrived_bytes == FILE_BYTES:
+        if arrived_bytes == FILE_BYTES:  # then the end of the file has not been digested yet
             (partial,) = route.there.glob(".*.camnet-part")
             with partial.open("r+b") as file:
+                file.seek(-8, os.SEEK_END)
                 file.write(b"damaged!")
 
     (outcome,) = route.move(batch, progress=damage)

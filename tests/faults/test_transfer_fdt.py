@@ -163,8 +163,8 @@ def test_a_path_that_fdt_would_take_for_two_names_fails_alone(tmp_path: Path, ss
 
 def test_it_warns_once_that_it_does_not_encrypt(route: Route, caplog: pytest.LogCaptureFixture) -> None:
     assert not route.features.encrypted
-    caplog.clear()
-    route.move(route.batch("a.bin"))
+    route.put({"b.bin": random_bytes(2 * CHUNK_BYTES)})
+    route.move(route.batch("a.bin", "b.bin"))  # a job each
     assert [record.message for record in caplog.records] == [
         "site-a → site-b: fdt neither encrypts nor authenticates; use it inside a trusted network only"
     ]

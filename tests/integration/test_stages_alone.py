@@ -11,6 +11,7 @@ import pytest
 from tasks.errors import ExitCode
 from tasks.patches.store import open_shard
 from tests.services.camnet_cli import camnet, stored_as, write_config
+from tests.services.prefect_server import asked
 from transfer.manifest import read_manifest
 
 pytestmark = pytest.mark.slow
@@ -24,9 +25,19 @@ def test_the_stages_one_after_the_other_make_what_a_run_makes(cohort: Path, tmp_
     early = camnet("train", *options, environment=server)
     assert early.code == ExitCode.USAGE
     assert "camnet transfer" in early.error["remedy"]
-    for command in ("preprocess", "transfer", "train", "infer", "explain"):
+    done = camnet("preprocess", *options, environment=server)
+    assert done.code == ExitCode.DONE, done.errors
+    ahead = json.loads(camnet("transfer", "--dry-run", *options, environment=server).output)
+    assert (ahead["protocol"], {file["state"] for file in ahead["files"]}) == ("local", {"missing"})
+    assert ahead["bytes_to_send"] == sum(file["bytes"] for file in ahead["files"]) > 0
+    for command in ("transfer", "train", "infer", "explain"):
         done = camnet(command, *options, environment=server)
         assert done.code == ExitCode.DONE, done.errors
+    after = json.loads(camnet("transfer", "--dry-run", *options, environment=server).output)
+    assert ({file["state"] for file in after["files"]}, after["bytes_to_send"]) == ({"there"}, 0)
+    (progress, *_) = asked(server, "artifacts", {"artifacts": {"key": {"any_": ["transfer-progress"]}}})
+    assert progress["data"] == 100.0
+    assert "100 %" in progress["description"]
     assert json.loads(done.output)["slides"]
     whole = camnet("run", *options, "--json", environment=server)
     state = json.loads(whole.output)

@@ -121,3 +121,42 @@ def test_a_loss_that_is_not_a_number_stops_all_ranks_and_names_the_step(tmp_path
     with pytest.raises(InputError, match=r"loss became (nan|inf) in epoch \d, step \d, on rank \d \(patient_00\d.*row"):
         train(config, shards, tmp_path / "model", ranks=2, key="k")
     assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"head_epochs": 1, "trainable": "stage3_conv1", "optimizer": "adamw", "weight_decay": 1e-4, "head": "dense"},
+        {"precision": "float16", "compression": "float16", "loss": "focal", "optimizer": "lamb"},
+        {"precision": "bfloat16", "loss": "binary-cross-entropy", "decay": "step", "decay_epochs": (2,)},
+    ],
+    ids=["staged", "half precision", "brain float"],
+)
+def test_every_way_of_training_learns_on_two_ranks(tmp_path: Path, options: dict[str, Any]) -> None:
+    config = TrainConfig.model_validate(CONFIG.model_dump() | {"learning_rate": 0.005} | options)
+    events: list[Any] = []
+    card = train(
+        config,
+        texture_cohort(tmp_path / "shards"),
+        tmp_path / "model",
+        ranks=2,
+        seed=4,
+        key="key-1",
+        on_progress=events.append,
+    )
+    [metrics] = card.metrics
+    assert metrics.auc is not None
+    assert metrics.auc.value > 0.9
+    assert card.equal_weights_over_ranks
+    stages = [event["trainable"] for event in events if event["event"] == "stage"]
+    assert stages == (["head", "stage3_conv1"] if config.head_epochs else ["all"])
+    model, _ = read_model(tmp_path / "model")
+    assert model.get_layer("tumour_logit").output.dtype == "float32"
+
+
+@pytest.mark.slow
+def test_a_training_that_gets_no_better_ends_early(tmp_path: Path) -> None:
+    config = CONFIG.model_copy(update={"epochs": 50, "patience_epochs": 1, "learning_rate": 0.02})
+    card = train(config, texture_cohort(tmp_path / "shards"), tmp_path / "model", ranks=1, seed=4, key="key-1")
+    assert card.epochs_run == card.best_epoch + 1 < 50

@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from tasks.config import TrainConfig
 from tasks.training import collective
 from tasks.training.augment import no_changes
 from tasks.training.metrics import Scores, area_under_curve
@@ -83,7 +84,7 @@ def _descend(steps: int) -> tuple[list[NDArray[np.float32]], list[NDArray[np.flo
     optimizer.build(model.trainable_variables)
     collective.broadcast_state(model, optimizer)
     before = model.get_weights()
-    step = make_train_step(model, optimizer)
+    step = make_train_step(TrainConfig(), model, optimizer)
     pixels, label = batch_of(hvd.rank())
     scale = tf.constant(hvd.size() / sum(BATCH_ROWS), tf.float32)
     for _ in range(steps):

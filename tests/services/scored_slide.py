@@ -19,9 +19,10 @@ from tasks.patches.attributes import ShardAttributes
 from tasks.patches.store import PatchBatch, write_shard
 from tasks.slides.annotations import Annotations, Polygon
 from tasks.slides.geojson import to_geojson
+from tasks.training.architectures import ARCHITECTURES
 from tasks.training.card import ModelCard, write_card
 from tasks.training.model_folder import CARD_NAME, WEIGHTS_NAME
-from tasks.training.models import ARCHITECTURES, LOGIT_NAME, build
+from tasks.training.models import LOGIT_NAME, build
 
 ARCHITECTURE = "CamNetSmall"
 PATCH_PX = 32

@@ -56,7 +56,14 @@ def test_a_wrong_key_is_named_with_the_nearest_known_one(data: dict[str, Any], s
     ("data", "said"),
     [
         ({"train": {"epochs": 0}}, "train.epochs = 0: Input should be greater than or equal to 1"),
-        ({"transfer": {"protocol": "ftp"}}, "transfer.protocol = 'ftp': Input should be 'auto', 'local' or 'sftp'"),
+        ({"transfer": {"protocol": "ftp"}}, "transfer.protocol = 'ftp': Input should be 'auto', 'local'"),
+        ({"train": {"head_epochs": 10}}, "head_epochs must be fewer than epochs"),
+        ({"train": {"decay": "step"}}, "decay = 'step' and decay_epochs belong together"),
+        ({"train": {"decay_epochs": [3]}}, "decay = 'step' and decay_epochs belong together"),
+        ({"train": {"decay": "step", "decay_epochs": [3, 2]}}, "decay_epochs must rise"),
+        ({"train": {"weight_decay": 0.1}}, "weight_decay is for adamw and lamb, not for sgd"),
+        ({"train": {"loss": "hinge"}}, "train.loss = 'hinge'"),
+        ({"train": {"dropout": 1.0}}, "train.dropout = 1.0"),
         ({"name": "Über"}, "name = 'Über': String should match pattern"),
         ({"preprocess": {"grid_splits": ["tset"]}}, "preprocess.grid_splits.0 = 'tset'"),
         ({"preprocess": {"min_tumour_fraction": 0}}, "preprocess.min_tumour_fraction = 0"),
@@ -125,6 +132,8 @@ def test_relative_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     assert config.sites is not None
     assert config.sites.resolve() == tmp_path / "sites"
     assert config.train.weights == tmp_path / "deep" / "w" / "a.weights.h5"
+    path.write_text(path.read_text().replace("w/a.weights.h5", "imagenet"))
+    assert load_config(path).train.weights == "imagenet"
 
 
 def test_paths_that_are_not_given_stay_away() -> None:

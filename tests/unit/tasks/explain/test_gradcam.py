@@ -6,7 +6,8 @@ from numpy.typing import NDArray
 
 from tasks.errors import InputError
 from tasks.explain.gradcam import convolutional_layers, gradcam, normalised, to_image
-from tasks.training.models import ARCHITECTURES, build
+from tasks.training.architectures import ARCHITECTURES
+from tasks.training.models import build
 
 
 def small_model(kernel: NDArray[np.float32], head: list[float], bias: float = 0.0) -> keras.Model:

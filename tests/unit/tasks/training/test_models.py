@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import h5py
@@ -11,56 +12,170 @@ from numpy.typing import NDArray
 
 from tasks.digests import file_digest
 from tasks.errors import InputError, IntegrityError
+from tasks.training.architectures import ARCHITECTURES
+from tasks.training.freezing import set_trainable
+from tasks.training.googlenet import STAGES
+from tasks.training.imagenet import fetch_imagenet_weights
 from tasks.training.model_folder import load_weights
-from tasks.training.models import ARCHITECTURES, build
+from tasks.training.models import POOL_NAME, build
+from tasks.training.networks import DEVIATIONS, MEANS
 
 
 def patches(rows: int, side_px: int) -> NDArray[np.uint8]:
     return np.random.default_rng(1).integers(0, 256, (rows, side_px, side_px, 3), dtype=np.uint8)
 
 
+PUBLISHED = {
+    "ResNet50": "resnet50",
+    "ResNet101": "resnet",
+    "InceptionV3": "inception_v3",
+    "DenseNet121": "densenet",
+    "InceptionResNetV2": "inception_resnet_v2",
+    "MobileNetV2": "mobilenet_v2",
+}
+
+
+def side_of(name: str) -> int:
+    return max(64, ARCHITECTURES[name].min_px)
+
+
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_each_architecture_trains_a_step_and_round_trips_its_weights(name: str, tmp_path: Path) -> None:
-    model = build(name, 64, seed=3)
-    pixels = patches(4, 64)
+    model = build(name, side_of(name), seed=3)
+    pixels = patches(4, side_of(name))
     first = np.asarray(model(pixels))
     assert first.shape == (4, 1)
     assert np.array_equal(first, np.asarray(model(pixels.astype(np.float32))))
-    optimizer = keras.optimizers.SGD(0.01)
+    optimizer = keras.optimizers.SGD(1e-4)
     with tf.GradientTape() as tape:
-        loss = tf.reduce_mean(tf.square(model(pixels, training=True)))
+        logit = model(pixels, training=True)[:, 0]
+        loss = tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(tf.constant([0.0, 1.0, 0.0, 1.0]), logit))
     gradients = tape.gradient(loss, [variable.value for variable in model.trainable_variables])
     assert all(gradient is not None for gradient in gradients)
     optimizer.apply(gradients, model.trainable_variables)
     trained = np.asarray(model(pixels))
+    assert np.all(np.isfinite(trained))
     assert not np.array_equal(trained, first)
     model.save_weights(tmp_path / "model.weights.h5")
-    again = build(name, 64, seed=4)
+    again = build(name, side_of(name), seed=4)
     load_weights(again, tmp_path / "model.weights.h5")
     assert np.array_equal(np.asarray(again(pixels)), trained)
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_models_are_flat_and_their_explained_layers_are_maps_of_falling_size(name: str) -> None:
-    model = build(name, 96)
+    known = ARCHITECTURES[name]
+    model = build(name, known.native_px)
     assert not any(isinstance(layer, keras.Model) for layer in model.layers)
-    sides = [model.get_layer(layer).output.shape[1] for layer in ARCHITECTURES[name].cam_layers]
+    sides = [model.get_layer(layer).output.shape[1] for layer in known.cam_layers]
     assert sides == sorted(sides, reverse=True)
-    assert sides[-1] >= 3
-    assert ARCHITECTURES[name].cam_layer == ARCHITECTURES[name].cam_layers[-1]
+    assert sides[-1] >= 7
+    assert known.cam_layer == known.cam_layers[-1]
+    # The description tells the parameters in millions, to one digit.
+    told = re.search(r"([\d.]+) million parameters", known.description)
+    assert told is not None
+    assert float(told[1]) == pytest.approx(model.count_params() / 1e6, abs=0.06)
 
 
-@pytest.mark.parametrize("name", ["ResNet50", "MobileNetV2"])
+@pytest.mark.parametrize("name", PUBLISHED)
 def test_preprocessing_in_the_graph_is_that_of_keras_applications(name: str) -> None:
-    model = build(name, 64, seed=5)
-    backbone = getattr(keras.applications, name)(include_top=False, weights=None, input_shape=(64, 64, 3))
-    for layer in backbone.layers[1:]:
-        layer.set_weights(model.get_layer(layer.name).get_weights())
-    module = keras.applications.resnet50 if name == "ResNet50" else keras.applications.mobilenet_v2
-    pixels = patches(2, 64)
-    expected = np.asarray(backbone(module.preprocess_input(pixels.astype(np.float32))))
-    inner = keras.Model(model.inputs[0], model.get_layer(ARCHITECTURES[name].cam_layer).output)
+    side = side_of(name)
+    model = build(name, side, seed=5)
+    alone = getattr(keras.applications, name)(include_top=False, weights=None, input_shape=(side, side, 3))
+    inner = keras.Model(model.inputs[0], model.get_layer(POOL_NAME).input)
+    alone.set_weights(inner.get_weights())
+    module = getattr(keras.applications, PUBLISHED[name])
+    pixels = patches(2, side)
+    expected = np.asarray(alone(module.preprocess_input(pixels.astype(np.float32))))
     np.testing.assert_allclose(np.asarray(inner(pixels)), expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
+
+
+def test_efficientnet_sees_standardised_values_whatever_its_file_says(tmp_path: Path) -> None:
+    model = build("EfficientNetB0", 64)
+    alone = keras.Model(model.inputs[0], model.get_layer(POOL_NAME).input)
+    alone.save_weights(tmp_path / "some.weights.h5")
+    for loaded in (model, build("EfficientNetB0", 64, weights=tmp_path / "some.weights.h5")):
+        (layer,) = (layer for layer in loaded.layers if isinstance(layer, keras.layers.Normalization))
+        seen = np.asarray(keras.Model(loaded.inputs[0], layer.output)(patches(1, 64)))
+        expected = (patches(1, 64) / 255 - np.array(MEANS)) / np.array(DEVIATIONS)
+        np.testing.assert_allclose(seen, expected, atol=1e-5)
+
+
+def test_googlenet_has_the_filters_and_the_parameters_of_the_published_network() -> None:
+    model = build("GoogLeNet", 224)
+    convolutions = [layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
+    assert len(convolutions) == 57
+    # The network that its authors published has biases, and 1000 classes: 6,998,552 parameters.
+    with_biases = sum(layer.count_params() + layer.filters for layer in convolutions)
+    assert with_biases + 1024 * 1000 + 1000 == 6_998_552
+    for module in (module for stage in STAGES for module in stage):
+        assert model.get_layer(module.name).output.shape[-1] == module.filters
+
+
+def test_googlenet_halves_five_times() -> None:
+    model = build("GoogLeNet", 224)
+    shapes = [
+        tuple(model.get_layer(name).output.shape[1:]) for name in ("conv1", "conv2", "inception_3b", "inception_4e")
+    ]
+    assert shapes == [(112, 112, 64), (56, 56, 192), (28, 28, 480), (14, 14, 832)]
+    assert tuple(model.get_layer("inception_5b").output.shape[1:]) == (7, 7, 1024)
+
+
+def test_the_dense_head_is_that_of_the_papers_tool() -> None:
+    model = build("CamNetSmall", 64, head="dense", dropout=0.5)
+    widths = [layer.units for layer in model.layers if isinstance(layer, keras.layers.Dense)]
+    assert widths == [2048, 512, 256, 1]
+    assert sum(isinstance(layer, keras.layers.Dropout) for layer in model.layers) == 4
+    pixels = patches(2, 64)
+    assert np.array_equal(np.asarray(model(pixels)), np.asarray(model(pixels)))
+    assert not np.array_equal(np.asarray(model(pixels, training=True)), np.asarray(model(pixels, training=True)))
+
+
+@pytest.mark.parametrize(
+    ("trainable", "first"),
+    [("all", "patch_rgb"), ("head", "average_pool"), ("stage3_conv1", "stage3_conv1")],
+)
+def test_what_trains_is_what_comes_after_the_named_layer(trainable: str, first: str) -> None:
+    model = build("CamNetSmall", 64, head="dense")
+    count = set_trainable(model, trainable)
+    names = [layer.name for layer in model.layers]
+    assert [layer.name for layer in model.layers if layer.trainable] == names[names.index(first) :]
+    assert count == sum(int(np.prod(variable.shape)) for variable in model.trainable_variables)
+    assert set_trainable(model, "all") >= count  # and back
+
+
+def test_a_layer_that_is_not_there_gets_the_nearest_names() -> None:
+    with pytest.raises(InputError, match=r"has no layer 'stage3_konv1'.*stage3_conv1"):
+        set_trainable(build("CamNetSmall", 64), "stage3_konv1")
+
+
+def test_frozen_batch_normalisation_keeps_its_statistics() -> None:
+    model = build("CamNetSmall", 64)
+    set_trainable(model, "head")
+    before = model.get_weights()
+    model(patches(4, 64), training=True)
+    assert all(np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True))
+
+
+@pytest.mark.parametrize("name", ["GoogLeNet", "CamNetSmall"])
+def test_networks_without_published_weights_say_so(name: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=f"no published weights of {name}"):
+        fetch_imagenet_weights(name, tmp_path)
+
+
+def test_published_weights_that_cannot_be_fetched_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTPS_PROXY", "https_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+    with pytest.raises(InputError, match="published weights of MobileNetV2 cannot be fetched"):
+        fetch_imagenet_weights("MobileNetV2", tmp_path)
+    assert not list(tmp_path.glob("*.h5"))
+
+
+def test_published_weights_that_were_fetched_before_are_taken(tmp_path: Path) -> None:
+    kept = tmp_path / "MobileNetV2_imagenet_notop.weights.h5"
+    kept.write_bytes(b"kept")
+    assert fetch_imagenet_weights("MobileNetV2", tmp_path) == kept
 
 
 def test_first_weights_depend_on_the_seed_alone() -> None:
