@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import asdict
 
 from tasks.errors import CamNetError, InputError, PolicyRefusal, RetryableFault
 from transfer.brake import Brake, Cancelled
-from transfer.cargo import Item, Part
+from transfer.cargo import Item, Part, groups
 from transfer.carrier import Carrier, Load, Watch
 from transfer.engine import ignore_progress
 from transfer.faults import fault_of
 from transfer.file_move import FileMove
 from transfer.journal import Journal, Target
 from transfer.lane import Lane
-from transfer.ledger import Ledger, LedgerRow, megabits_per_s, utc_now
+from transfer.ledger import Ledger, utc_now
 from transfer.manifest import Entry
 from transfer.model import Batch, Endpoint, Features, Outcome, Progress, TransferOptions, failed_outcome
 from transfer.policy import refuse_forbidden
@@ -27,7 +26,6 @@ from transfer.retry import pause_s
 from transfer.store import ByteStore
 
 _log = logging.getLogger(__name__)
-_GROUP_BYTES = 256 << 20
 _PROBE_BYTES = 4 << 20  # more than programs take back of a file when a write fails
 
 
@@ -80,25 +78,11 @@ class CarriedMover:
         self._unreachable = None
         try:
             with closing(Lane(*self._open)) as lane, closing(self._carrier):
-                for group in self._groups(batch.entries):
+                for group in groups(batch.entries, self._carrier.most_files, alone_bytes=self._options.chunk_bytes):
                     outcomes.update(self._move_group(batch, group, lane, progress))
         finally:
             self._brake.release()
         return [outcomes[entry.path] for entry in batch.entries]
-
-    def _groups(self, entries: Sequence[Entry]) -> Iterator[list[Entry]]:
-        """Large files alone, small ones together."""
-        group: list[Entry] = []
-        for entry in entries:
-            if entry.bytes > self._options.chunk_bytes:
-                yield [entry]
-                continue
-            group.append(entry)
-            if len(group) >= self._carrier.most_files or sum(one.bytes for one in group) >= _GROUP_BYTES:
-                yield group
-                group = []
-        if group:
-            yield group
 
     def _move_group(self, batch: Batch, entries: Sequence[Entry], lane: Lane, progress: Progress) -> dict[str, Outcome]:
         """Move a group with all attempts; only what concerns the whole batch is raised."""
@@ -160,7 +144,7 @@ class CarriedMover:
                     self._guarded(item, lane, lambda item=item: self._finish(item, lane))  # type: ignore[misc]  # as above
         finally:
             for item in items:
-                self._record(batch, item, retries, start)
+                self._ledger.append(item.row(batch, self.features.protocol, retries, start))
 
     def _guarded(self, item: Item, lane: Lane, step: Callable[[], None]) -> None:
         """Take one step of one item; what it cannot do becomes its fault."""
@@ -222,7 +206,8 @@ class CarriedMover:
             fault = self._carry_parts(batch, parts, lane)
             for part in parts:
                 if fault is None:
-                    part.journal.arrive(part.range)
+                    start, length = part.range
+                    part.journal.arrive((0, start + length) if self._carrier.continues_partial else part.range)
                     part.item.todo.pop(0)
             if fault:
                 break
@@ -245,6 +230,8 @@ class CarriedMover:
         try:
             startup_s = self._carrier.carry(loads, watch, self._brake)
         except (InputError, PolicyRefusal):
+            for part in parts:
+                self._clean(part.item, lane)
             raise
         except Exception as problem:  # the control connection breaks while the carrier is watched
             fault = fault_of(problem, subject=f"{batch.source.site} → {batch.destination.site}")
@@ -302,23 +289,3 @@ class CarriedMover:
         if isinstance(fault, UnclearFault) and not self._carrier.continues_partial:
             start = min(arrived_bytes, max(0, item.entry.bytes - _PROBE_BYTES))
             lane.destination.write(item.target.partial, start, (bytes(min(_PROBE_BYTES, item.entry.bytes - start)),))
-
-    def _record(self, batch: Batch, item: Item, retries: int, start: str) -> None:
-        error = str(item.fault) if item.fault else ("interrupted" if item.state == "failed" else None)
-        row = LedgerRow.model_validate(
-            {
-                "start": start,
-                "run": batch.run,
-                "source": batch.source.site,
-                "destination": batch.destination.site,
-                "protocol": self.features.protocol,
-                "path": item.entry.path,
-                "file_bytes": item.entry.bytes,
-                "retries": retries,
-                "outcome": item.state,
-                "error": error,
-                "megabits_per_s": megabits_per_s(item.effort.wire_bytes, item.effort.wire_seconds),
-                **asdict(item.effort),
-            }
-        )
-        self._ledger.append(row)

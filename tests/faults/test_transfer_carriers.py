@@ -272,6 +272,7 @@ def test_an_rsync_that_is_missing_there_is_named(tmp_path: Path, way: str) -> No
         route.put({"a.bin": b"abc"})
         with pytest.raises(InputError, match="has no program rsync"):
             route.move(route.batch("a.bin"))
+        assert route.litter() == []
 
 
 @pytest.mark.parametrize("way", ["local", "relay"])
@@ -298,6 +299,26 @@ def test_killed_it_leaves_no_program_and_the_next_call_finishes(tmp_path: Path, 
     if way.startswith("rsync"):
         assert large.wire_bytes < FILE_BYTES
     assert route.litter() == []
+
+
+@pytest.mark.parametrize("way", ["scp push", "rsync push", "rsync pull"])
+def test_killed_before_the_rename_nothing_is_sent_again(
+    tmp_path: Path, sshd: LoopbackSshd, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    route = route_of(tmp_path / "sites", way, account_of(sshd))
+    route.put({"a.bin": random_bytes(300_000)})
+    batch = route.batch("a.bin")
+
+    def die(*arguments: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("transfer.file_move.FileMove.finish", die)
+        with pytest.raises(KeyboardInterrupt):
+            route.move(batch)
+    assert states(route.move(batch)) == [("done", None)]
+    assert route.ledger.read()[-1].wire_bytes == 0
+    assert route.digest_there("a.bin") == batch.entries[0].digest
 
 
 def test_killed_with_a_group_half_pulled_its_folder_is_swept(tmp_path: Path, sshd: LoopbackSshd) -> None:
