@@ -96,7 +96,8 @@ class RsyncCarrier:
 
     def _run(self, how: Sequence[str], names: Sequence[str], look: Callable[[], int], brake: Brake) -> None:
         shell = ["ssh", *ssh_arguments(self._account, timeout_s=self._options.stall_s)]
-        arguments = ["rsync", "--secluded-args", "--append", f"--timeout={math.ceil(self._options.stall_s)}"]
+        # -s: no shell at the far side reads the names.
+        arguments = ["rsync", "-s", "--append", f"--timeout={math.ceil(self._options.stall_s)}"]
         arguments += ["-e", " ".join(map(_quoted, shell)), *how]
         if self._options.limit_mb_per_s:
             arguments.append(f"--bwlimit={max(1, round(self._options.limit_mb_per_s * _KIB_IN_MB))}")

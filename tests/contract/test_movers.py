@@ -88,13 +88,14 @@ def test_only_what_is_missing_is_sent(route: Route) -> None:
     assert states == {"a.bin": "already", "b.bin": "done"}
 
 
-@pytest.mark.parametrize("old", [b"another version", b"x" * 200_000])
-def test_another_version_under_the_final_name_is_replaced(route: Route, old: bytes) -> None:
-    route.put({"a.bin": random_bytes(200_000)})
-    (route.there / "a.bin").write_bytes(old)
-    batch = route.batch("a.bin")
-    assert route.move(batch)[0].state == "done"
-    assert route.digest_there("a.bin") == batch.entries[0].digest
+def test_another_version_under_the_final_name_is_replaced(route: Route) -> None:
+    old = {"shorter.bin": b"another version", "as long.bin": b"x" * 200_000}
+    route.put({name: random_bytes(200_000) for name in old})
+    for name, content in old.items():
+        (route.there / name).write_bytes(content)
+    batch = route.batch(*old)
+    assert [outcome.state for outcome in route.move(batch)] == ["done", "done"]
+    assert [route.digest_there(entry.path) for entry in batch.entries] == [entry.digest for entry in batch.entries]
 
 
 @pytest.mark.parametrize("change", ["longer", "same size", "gone"])
@@ -159,17 +160,16 @@ def test_a_link_at_the_source_is_refused(route: Route, tmp_path: Path) -> None:
     assert list(route.there.iterdir()) == []
 
 
-@pytest.mark.parametrize("obstacle", ["folder", "pipe"])
-def test_what_is_no_file_is_left_alone(route: Route, obstacle: str) -> None:
-    route.put({"a.bin": b"new"})
-    batch = route.batch("a.bin")
-    if obstacle == "folder":
-        (route.there / "a.bin").mkdir()
-    else:
-        os.mkfifo(route.there / "a.bin")
-    (outcome,) = route.move(batch)
-    assert (outcome.state, outcome.kind) == ("failed", "permanent")
-    assert "is no regular file" in str(outcome.error)
+def test_what_is_no_file_is_left_alone(route: Route) -> None:
+    route.put({"a.bin": b"new", "b.bin": b"new"})
+    batch = route.batch("a.bin", "b.bin")
+    (route.there / "a.bin").mkdir()
+    os.mkfifo(route.there / "b.bin")
+    outcomes = route.move(batch)
+    assert [(outcome.state, outcome.kind) for outcome in outcomes] == [("failed", "permanent")] * 2
+    assert all("is no regular file" in str(outcome.error) for outcome in outcomes)
+    assert (route.there / "a.bin").is_dir()
+    assert (route.there / "b.bin").is_fifo()
     assert route.litter() == []
 
 
@@ -201,6 +201,7 @@ def test_cancelled_it_stops_and_the_next_call_goes_on(route: Route) -> None:
     assert route.litter() == []
 
 
+@pytest.mark.parametrize("route", ["local", "push", "scp push", "rsync pull", "fdt push"], indirect=True)
 def test_the_limit_is_kept(route: Route) -> None:
     route.put({"a.bin": random_bytes(700_000)})
     assert route.move(route.batch("a.bin"), QUICK.model_copy(update={"limit_mb_per_s": 1.0}))[0].state == "done"
@@ -233,6 +234,7 @@ def test_pixels_do_not_leave_a_resident_site(tmp_path: Path, route: Route, kind:
     assert route.ledger.read() == []
 
 
+@pytest.mark.parametrize("route", ["local", "push", "scp push"], indirect=True)  # before anything is carried
 def test_scores_leave_a_resident_site_and_pixels_move_within_it(route: Route) -> None:
     route.put({"a.bin": b"scores"})
     scores = route.batch("a.bin", kind="scores")
