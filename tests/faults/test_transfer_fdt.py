@@ -14,8 +14,8 @@ import pytest
 
 from deployments.loopback_sshd import LoopbackSshd, loopback_sshd
 from tasks.errors import InputError
+from tests.services.fdt_tool import stand_in
 from tests.services.sshd_route import CHUNK_BYTES, QUICK, Route, account_of, random_bytes, route_of
-from tests.services.stand_in_fdt import stand_in
 
 ONE_GROUP = QUICK.model_copy(update={"chunk_bytes": 1 << 20})
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deployments.loopback_sshd import LoopbackSshd
-from tests.services.stand_in_fdt import stand_in
+from tests.services.fdt_tool import stand_in
 from transfer.ledger import Ledger
 from transfer.manifest import Entry, Kind, manifest_of
 from transfer.model import Batch, Endpoint, Features, Outcome, Policy, Progress, SshAccount, TransferOptions

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shlex
 import socket
 import struct
 import sys
@@ -20,23 +19,9 @@ from io import BufferedRWPair
 from pathlib import Path
 from typing import Any
 
-from transfer.servers import FdtTool
-
 FLAGS = {"-noupdates", "-nolock", "-notmp", "-S", "-pull"}
 BLOCK_BYTES = 1 << 16
 FRAME = struct.Struct(">IQI")  # file, offset, length
-
-
-def stand_in(folder: Path, *, poll_s: float = 0.02) -> FdtTool:
-    """Write the program and a jar into a folder; a `poll_s` of 1 is FDT's own."""
-    folder.mkdir(parents=True, exist_ok=True)
-    jar, java = folder / "fdt.jar", folder / "java"
-    jar.write_bytes(b"PK")
-    repository = Path(__file__).resolve().parent.parent.parent
-    command = shlex.join([f"PYTHONPATH={repository}", f"STAND_IN_POLL_S={poll_s}", sys.executable, str(Path(__file__))])
-    java.write_text(f'#!/bin/sh\nexec env {command} "$@"\n')
-    java.chmod(0o755)
-    return FdtTool(jar=jar, java=str(java), port=20_000 + os.getpid() * 40 % 10_000, ports=40)
 
 
 def log(words: str) -> None:
