@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import re
-import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from transfer.fdt_server import FdtServer, fdt_server
 from transfer.model import Endpoint, Features, TransferOptions
 from transfer.program import program_fault, run_program
 from transfer.servers import FdtTool
+from transfer.staging import staging_folder
 
 _log = logging.getLogger(__name__)
 _QUIET_S = 15.0
@@ -82,11 +82,11 @@ class FdtCarrier:
 
     def _run_job(self, folder: str, loads: Sequence[Load], watch: Watch, brake: Brake) -> None:
         with (
-            tempfile.TemporaryDirectory(prefix="camnet-fdt-") as scratch,
+            staging_folder() as scratch,
             fdt_server(self._account, self._far_tool, brake, timeout_s=self._options.stall_s) as server,
         ):
-            names = Path(scratch) / "names"
-            names.write_text("".join(f"{line}\n" for line in self._lines(loads, Path(scratch))), encoding="utf-8")
+            names = scratch / "names"
+            names.write_text("".join(f"{line}\n" for line in self._lines(loads, scratch)), encoding="utf-8")
 
             def look() -> int:
                 server.listen()

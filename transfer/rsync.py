@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import re
 import shutil
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -53,9 +52,9 @@ class RsyncCarrier:
 
     def carry(self, loads: Sequence[Load], watch: Watch, brake: Brake) -> float:
         """See `Carrier.carry`."""
-        with tempfile.TemporaryDirectory(prefix="camnet-rsync-") as scratch:
+        with staging_folder() as scratch:
             if self._source.ssh is None:
-                links = lay_out(loads, Path(self._source.root), Path(scratch) / "links")
+                links = lay_out(loads, Path(self._source.root), scratch / "links")
                 self._run(["-r", "-L"], [f"{links}/", self._far(self._destination, "")], watch.look, brake)
                 return 0.0
             here = Path(self._destination.root).absolute()
@@ -64,7 +63,7 @@ class RsyncCarrier:
                 names = [self._far(self._source, loads[0].source_path), str(here / loads[0].partial_path)]
                 self._run([], names, watch.look, brake)
             else:
-                self._pull_group(loads, here, Path(scratch) / "names", watch, brake)
+                self._pull_group(loads, here, scratch / "names", watch, brake)
         return 0.0
 
     def close(self) -> None:

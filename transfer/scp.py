@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from transfer.carrier import Load, Watch
 from transfer.model import Endpoint, Features, TransferOptions
 from transfer.openssh import ssh_fault, write_ssh_config
 from transfer.program import run_program
-from transfer.staging import lay_out
+from transfer.staging import lay_out, staging_folder
 
 _GLOB = re.compile(r"([\\*?\[\]{}])")
 _ESCAPED = r"\\\1"
@@ -40,14 +39,14 @@ class ScpCarrier:
 
     def carry(self, loads: Sequence[Load], watch: Watch, brake: Brake) -> float:
         """See `Carrier.carry`."""
-        with tempfile.TemporaryDirectory(prefix="camnet-scp-") as scratch:
+        with staging_folder() as scratch:
             if len(loads) == 1:
                 names = [_place(self._source, loads[0].source_path, "source")]
                 names.append(_place(self._destination, loads[0].partial_path, "destination"))
             else:
-                links = lay_out(loads, Path(self._source.root), Path(scratch) / "links")
+                links = lay_out(loads, Path(self._source.root), scratch / "links")
                 names = [*map(str, sorted(links.iterdir())), _place(self._destination, "", "destination")]
-            self._run(names, Path(scratch) / "ssh_config", watch, brake)
+            self._run(names, scratch / "ssh_config", watch, brake)
         return 0.0
 
     def close(self) -> None:

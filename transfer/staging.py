@@ -25,15 +25,28 @@ def lay_out(loads: Sequence[Load], root: Path, folder: Path) -> Path:
 
 
 @contextmanager
-def staging_folder(root: Path) -> Iterator[Path]:
-    """Give an empty folder on the file system of `root`, as long as the block lasts."""
-    folder = Path(tempfile.mkdtemp(prefix=_PREFIX, suffix=_SUFFIX, dir=root))
-    lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+def staging_folder(root: Path | None = None) -> Iterator[Path]:
+    """Give an empty folder in `root` (the folder for temporary files) as long as the block lasts."""
+    root = root or Path(tempfile.gettempdir())
+    sweep_staging(root)
+    folder, lock = _locked_folder(root)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
+
+
+def _locked_folder(root: Path) -> tuple[Path, int]:
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=_PREFIX, suffix=_SUFFIX, dir=root))
+        try:
+            lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        except FileNotFoundError:
+            continue  # swept by another process before it was locked
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if folder.exists():
+            return folder, lock
         os.close(lock)
 
 

@@ -22,6 +22,13 @@ def test_a_folder_is_there_as_long_as_it_is_needed(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_entering_sweeps_and_each_has_its_own(tmp_path: Path) -> None:
+    (tmp_path / ".camnet-dead.staging").mkdir()
+    with staging_folder(tmp_path) as one, staging_folder(tmp_path) as other:
+        assert sorted(tmp_path.iterdir()) == sorted({one, other})
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_only_what_the_dead_left_is_swept(tmp_path: Path) -> None:
     dead, other, link = tmp_path / ".camnet-dead.staging", tmp_path / ".camnet-file.staging", tmp_path / "outside"
     dead.mkdir()
