@@ -9,9 +9,14 @@ import pytest
 
 from deployments.sites import load_site
 from deployments.slurm_jobs import SlurmJobs
+from tasks.config import PreprocessConfig
 
 DOCUMENT = Path(__file__).resolve().parents[3] / "docs" / "sites.md"
-EXAMPLES = re.findall(r"```toml\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
+EXAMPLES = [
+    example
+    for example in re.findall(r"```toml\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
+    if not example.startswith("[preprocess]")  # that is of the run configuration
+]
 HEAD = 'name = "site-x"\nroot = "/srv/camnet"\n'
 
 
@@ -35,4 +40,4 @@ def test_the_example_of_a_slurm_site_loads_and_shows_nearly_every_key(tmp_path: 
 
 def test_every_key_that_it_names_there_is() -> None:
     named = set(re.findall(r"`([a-z]+_[a-z_]+)`", DOCUMENT.read_text()))
-    assert named - {"dask_jobqueue"} <= set(SlurmJobs.model_fields)
+    assert named - {"dask_jobqueue"} <= {*SlurmJobs.model_fields, *PreprocessConfig.model_fields}
