@@ -43,6 +43,7 @@ if [ "$extras" = train,dev ]; then
   need chromium chromium
   need slurm-wlm slurmctld
   need munge munged
+  need rsync rsync
   fc-list 2>/dev/null | grep -q DejaVu || missing+=(fontconfig fonts-dejavu-core)
 fi
 if [ ${#missing[@]} -gt 0 ]; then

@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
-from tasks.errors import CamNetError, PermanentFault, RetryableFault
+from collections.abc import Mapping
+from pathlib import Path
+
+from tasks.errors import CamNetError
 from transfer.model import SshAccount
+from transfer.program import program_fault
 
 _CIPHERS = "aes128-gcm@openssh.com,aes256-gcm@openssh.com,chacha20-poly1305@openssh.com,aes256-ctr"
-_LASTING = {
-    "no space left": "free some space there, then run the same command again; finished files are kept",
-    "quota exceeded": "ask for more quota or remove files there, then run the same command again",
-    "permission denied": "give the account write permission to that folder (read permission at the source)",
-    "read-only file system": "mount that file system writable, or name another folder in the site file",
-    "no such file": "make the manifest again, then transfer again",
-}
+_CONNECTION = 255  # the exit status when ssh itself failed
 
 
 def ssh_arguments(account: SshAccount, *, timeout_s: float) -> list[str]:
     """Options that scp, sftp and ssh share: our key, the known host key, and nothing of the user's own setting."""
-    settings = {
+    options = (f"{name}={value}" for name, value in _settings(account, timeout_s).items())
+    return ["-F", "none", *(part for option in options for part in ("-o", option))]
+
+
+def write_ssh_config(path: Path, accounts: Mapping[str, SshAccount], *, timeout_s: float) -> None:
+    """Write a configuration under whose host names several accounts are reached by one program."""
+    lines = []
+    for name, account in accounts.items():
+        settings = {"HostName": account.host, "User": account.user, **_settings(account, timeout_s)}
+        lines += [f"Host {name}", *(f"  {setting} {value}" for setting, value in settings.items())]
+    path.write_text("\n".join([*lines, ""]))
+
+
+def _settings(account: SshAccount, timeout_s: float) -> dict[str, str]:
+    return {
         "BatchMode": "yes",
         "IdentitiesOnly": "yes",
         "IdentityFile": _quoted(str(account.key)),
@@ -33,7 +45,6 @@ def ssh_arguments(account: SshAccount, *, timeout_s: float) -> list[str]:
         "Port": str(account.port),
         "LogLevel": "ERROR",
     }
-    return ["-F", "none", *(part for name, value in settings.items() for part in ("-o", f"{name}={value}"))]
 
 
 def ssh_fault(program: str, status: int, said: str, account: SshAccount | None) -> CamNetError:
@@ -41,19 +52,10 @@ def ssh_fault(program: str, status: int, said: str, account: SshAccount | None) 
 
     What a host key or an account is wrong about, the control connection has found out before.
     """
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
-    words = " ".join(lines[-3:])[-500:] or "it said nothing"
     subject = f"{account.user}@{account.host}:{account.port}" if account else None
-    for cause, remedy in _LASTING.items():
-        if cause in said.lower() and status != 255:
-            return PermanentFault(f"{program} failed: {words}", subject=subject, remedy=remedy)
-    return RetryableFault(
-        f"{program} ended with {status}: {words}",
-        subject=subject,
-        remedy="nothing is lost: run the same command again and it goes on where it stopped",
-    )
+    return program_fault(program, status, said, subject=subject, passes=status == _CONNECTION)
 
 
 def _quoted(path: str) -> str:
     """Write a path as a value of ssh_config, where ``%`` and ``$`` and quotes have a meaning."""
-    return '"' + path.replace("%", "%%").replace('"', '\\"') + '"'
+    return '"' + path.replace("\\", "\\\\").replace("%", "%%").replace('"', '\\"') + '"'

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import random
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from deployments.loopback_sshd import LoopbackSshd
+from tests.services.fdt_tool import stand_in
 from transfer.ledger import Ledger
 from transfer.manifest import Entry, Kind, manifest_of
 from transfer.model import Batch, Endpoint, Features, Outcome, Policy, Progress, SshAccount, TransferOptions
 from transfer.mover import open_mover
+from transfer.servers import FdtTool
 
-WAYS = ("local", "push", "pull", "relay", "scp push", "scp pull", "scp relay")
-"""Protocol (``auto`` where none is named) and which of the two ends is reached over SSH."""
+FDT_JAR = os.environ.get("CAMNET_FDT_JAR")
+WAYS = (
+    *("local", "push", "pull", "relay"),
+    *("scp push", "scp pull", "scp relay", "rsync push", "rsync pull", "fdt push", "fdt pull"),
+    *(("fdt-jar push", "fdt-jar pull") if FDT_JAR else ()),
+)
+"""Protocol (``auto`` where none is named) and which of the two ends is reached over SSH; ``fdt`` is a stand-in
+for the jar, ``fdt-jar`` the real one."""
 CHUNK_BYTES = 64 << 10
 QUICK = TransferOptions(streams=2, chunk_bytes=CHUNK_BYTES, attempts=3, stall_s=5.0, backoff_s=0.01)
 
@@ -79,14 +88,15 @@ def route_of(folder: Path, way: str, account: SshAccount | None, *, policy: Poli
     here, there = folder / "here", folder / "there"
     here.mkdir(parents=True)
     there.mkdir()
-    protocol, _, way = way.rpartition(" ")
+    tool, _, way = way.rpartition(" ")
+    fdt = FdtTool(jar=Path(FDT_JAR)) if FDT_JAR and tool == "fdt-jar" else stand_in(folder / "fdt tool")
     source_ssh = account if way in ("pull", "relay") else None
     destination_ssh = account if way in ("push", "relay") else None
     return Route(
         here,
         there,
-        Endpoint(site="site-a", root=str(here), policy=policy, ssh=source_ssh),
-        Endpoint(site="site-b", root=str(there), ssh=destination_ssh),
+        Endpoint(site="site-a", root=str(here), policy=policy, ssh=source_ssh, fdt=fdt),
+        Endpoint(site="site-b", root=str(there), ssh=destination_ssh, fdt=fdt),
         Ledger(folder / "state" / "ledger.jsonl"),
-        protocol or "auto",
+        tool.partition("-")[0] or "auto",
     )
