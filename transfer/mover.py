@@ -17,6 +17,7 @@ from transfer.local import LocalStore
 from transfer.model import Batch, Endpoint, Features, Outcome, Progress, TransferOptions
 from transfer.open_store import open_store
 from transfer.scp import ScpCarrier
+from transfer.streams.mover import StreamsMover
 
 _log = logging.getLogger(__name__)
 
@@ -134,6 +135,13 @@ def _sftp(source: Endpoint, destination: Endpoint, options: TransferOptions, led
     )
 
 
+def _streams(source: Endpoint, destination: Endpoint, options: TransferOptions, ledger: Ledger) -> Mover:
+    _need_account("streams", source, destination)
+    return StreamsMover(
+        source, destination, options, ledger, fallback=lambda: _sftp(source, destination, options, ledger)
+    )
+
+
 def _scp(source: Endpoint, destination: Endpoint, options: TransferOptions, ledger: Ledger) -> Mover:
     _need_account("scp", source, destination)
     return _carried(ScpCarrier(source, destination, options), source, destination, options, ledger)
@@ -161,4 +169,4 @@ def _need_account(protocol: str, source: Endpoint, destination: Endpoint) -> Non
         )
 
 
-_MOVERS: dict[str, _Make] = {"local": _local, "sftp": _sftp, "scp": _scp}
+_MOVERS: dict[str, _Make] = {"local": _local, "streams": _streams, "sftp": _sftp, "scp": _scp}

@@ -14,7 +14,8 @@ from transfer.manifest import Entry, Kind, manifest_of
 from transfer.model import Batch, Endpoint, Features, Outcome, Policy, Progress, SshAccount, TransferOptions
 from transfer.mover import open_mover
 
-WAYS = ("local", "push", "pull", "relay", "scp push", "scp pull", "scp relay")
+STREAMS_WAYS = ("streams push", "streams pull", "streams relay")
+WAYS = ("local", *STREAMS_WAYS, "sftp push", "sftp pull", "sftp relay", "scp push", "scp pull", "scp relay")
 """Protocol (``auto`` where none is named) and which of the two ends is reached over SSH."""
 CHUNK_BYTES = 64 << 10
 QUICK = TransferOptions(streams=2, chunk_bytes=CHUNK_BYTES, attempts=3, stall_s=5.0, backoff_s=0.01)

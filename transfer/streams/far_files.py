@@ -1,0 +1,262 @@
+"""Files below a root, opened step by step. Sent to the far side as text: standard library of Python 3.6 only."""
+
+import errno
+import hashlib
+import os
+import stat
+import threading
+from typing import Any, Callable  # noqa: UP035 - Python 3.6
+
+BLOCK_BYTES = 1 << 18
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY
+_FSYNC_THREADS = 8
+
+
+class Refusal(Exception):
+    """Something stands at a path that is neither read nor written: ``link``, ``kind`` or ``early``."""
+
+    def __init__(self, why: str, name: str, where: int = 0) -> None:
+        super().__init__(why, name, where)
+        self.why = why
+        self.name = name
+        self.where = where
+
+
+def told(error: Exception) -> "dict[str, Any]":
+    """Describe an error in a frame."""
+    if isinstance(error, Refusal):
+        return {"refused": error.why, "name": error.name, "where": error.where}
+    if isinstance(error, OSError):
+        return {"errno": error.errno or errno.EIO}
+    return {"words": "%s: %s" % (type(error).__name__, error)}  # noqa: UP031 - bytes of any kind may be in it
+
+
+class Folder:
+    """Files below `root`; no step of a path below it goes through a symbolic link.
+
+    Each folder is opened relative to the one before, so that nothing outside can be reached also when the
+    tree is changed meanwhile.
+    """
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+
+    def enter(self, path: str, create: bool = False) -> "tuple[int, str]":
+        """Open the folder that `path` lies in; return its descriptor and the last part of the path."""
+        parts = path.split("/")
+        root = self.root.encode()  # names travel as UTF-8, whatever the account's locale is
+        if create:
+            os.makedirs(root, exist_ok=True)  # noqa: PTH103 - as all calls on descriptors here
+        descriptor = os.open(root, _FOLDER)
+        try:
+            for part in parts[:-1]:
+                below = self._step(descriptor, part, create)
+                os.close(descriptor)
+                descriptor = below
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return descriptor, parts[-1]
+
+    def open(self, path: str, flags: int, create: bool = False) -> int:
+        """Open the regular file at `path`."""
+        folder, name = self.enter(path, create)
+        try:
+            return open_file(folder, name, flags)
+        finally:
+            os.close(folder)
+
+    def size(self, path: str) -> "int | None":
+        """Size of the regular file at `path`, or None where nothing is."""
+        try:
+            folder, name = self.enter(path)
+        except FileNotFoundError:
+            return None
+        try:
+            return size_of(folder, name)
+        finally:
+            os.close(folder)
+
+    def publish(self, partial: str, final: str) -> None:
+        """Flush `partial` to disk, rename it to `final` in the same folder, flush the folder."""
+        folder, name = self.enter(partial)
+        try:
+            descriptor = open_file(folder, name, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            os.rename(name.encode(), final.split("/")[-1].encode(), src_dir_fd=folder, dst_dir_fd=folder)
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+    def remove(self, path: str) -> None:
+        """Remove the file at `path`, if there is one."""
+        try:
+            folder, name = self.enter(path)
+        except FileNotFoundError:
+            return
+        try:
+            os.unlink(name.encode(), dir_fd=folder)
+        except FileNotFoundError:
+            return
+        finally:
+            os.close(folder)
+
+    def _step(self, parent: int, name: str, create: bool) -> int:
+        if name in ("", ".", ".."):
+            raise Refusal("kind", name)
+        try:
+            return os.open(name.encode(), _FOLDER | os.O_NOFOLLOW, dir_fd=parent)
+        except FileNotFoundError:
+            if not create:
+                raise
+        except OSError as error:
+            if error.errno in (errno.ELOOP, errno.ENOTDIR):
+                size_of(parent, name)  # says so where it is a link
+            raise
+        try:
+            os.mkdir(name.encode(), dir_fd=parent)
+            os.fsync(parent)
+        except FileExistsError:
+            pass  # another stream was faster; what it made is opened with the same care
+        return os.open(name.encode(), _FOLDER | os.O_NOFOLLOW, dir_fd=parent)
+
+
+def size_of(folder: int, name: str) -> "int | None":
+    """Size of a regular file, None where nothing is; anything else is refused."""
+    try:
+        found = os.stat(name.encode(), dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+    if stat.S_ISLNK(found.st_mode):
+        raise Refusal("link", name)
+    if not stat.S_ISREG(found.st_mode):
+        raise Refusal("kind", name)
+    return found.st_size
+
+
+def open_file(folder: int, name: str, flags: int) -> int:
+    """Open a regular file, which is made where the flags say so."""
+    if name in ("", ".", ".."):
+        raise Refusal("kind", name)
+    size_of(folder, name)
+    return os.open(name.encode(), flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666, dir_fd=folder)
+
+
+def write_all(descriptor: int, data: memoryview, position: int) -> None:
+    """Write all of `data` at `position`."""
+    while data:
+        written = os.pwrite(descriptor, data, position)
+        position += written
+        data = data[written:]
+
+
+class Growing:
+    """The digest of an open file, as far as it has come.
+
+    Parameters
+    ----------
+    beat
+        Called after every block.
+    """
+
+    def __init__(self, descriptor: int, beat: "Callable[[], None]") -> None:
+        self.descriptor = descriptor
+        self.beat = beat
+        self.content = hashlib.sha256()
+        self.size = 0
+
+    def advance(self, upto: int) -> None:
+        """Go on to that byte, or to the end of the file where it is negative or beyond."""
+        while upto < 0 or self.size < upto:
+            step = BLOCK_BYTES if upto < 0 else min(BLOCK_BYTES, upto - self.size)
+            block = os.pread(self.descriptor, step, self.size)
+            if not block:
+                return
+            self.content.update(block)
+            self.size += len(block)
+            self.beat()
+
+
+class Group:
+    """Small files that get their final names together: written → flushed → digests read back → renamed.
+
+    The flushes of one group run side by side, because file systems serve many of them with one commit, and
+    each folder is flushed once.
+    """
+
+    def __init__(self, folder: Folder) -> None:
+        self.folder = folder
+        self.folders = {}  # type: dict[str, int]
+        self.files = []  # type: list[tuple[dict[str, Any], int, Any]]
+
+    def begin(self, request: "dict[str, Any]") -> int:
+        """Open the partial file of a request (partial, final, sha256) for writing."""
+        where, _, name = request["partial"].rpartition("/")
+        if where not in self.folders:
+            self.folders[where], _ = self.folder.enter(request["partial"], create=True)
+        return open_file(self.folders[where], name, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+
+    def add(self, request: "dict[str, Any]", descriptor: int, problem: "Exception | None") -> None:
+        """Take a written file, or what went wrong with it."""
+        self.files.append((request, descriptor, problem))
+
+    def commit(self) -> "list[dict[str, Any]]":
+        """Give the files their names; return for each an empty record, an error, or that it is ``damaged``."""
+        flushed = self._flushed()
+        results = []
+        for (request, descriptor, problem), late in zip(self.files, flushed):  # noqa: B905 - Python 3.6
+            try:
+                first = problem or late
+                if first:
+                    raise first
+                results.append(self._named(request, descriptor))
+            except (OSError, Refusal) as error:
+                results.append(told(error))
+            finally:
+                if descriptor >= 0:
+                    os.close(descriptor)
+        self.files = []
+        for descriptor in self.folders.values():
+            os.fsync(descriptor)
+            os.close(descriptor)
+        self.folders = {}
+        return results
+
+    def close(self) -> None:
+        """Give back what is open; the partial files stay."""
+        for descriptor in [*(file[1] for file in self.files if file[1] >= 0), *self.folders.values()]:
+            os.close(descriptor)
+
+    def _named(self, request: "dict[str, Any]", descriptor: int) -> "dict[str, Any]":
+        content = Growing(descriptor, lambda: None)
+        content.advance(-1)
+        if content.size != request["size"] or content.content.hexdigest() != request["sha256"]:
+            return {"damaged": True}
+        where, _, name = request["partial"].rpartition("/")
+        folder = self.folders[where]
+        os.rename(name.encode(), request["final"].split("/")[-1].encode(), src_dir_fd=folder, dst_dir_fd=folder)
+        return {}
+
+    def _flushed(self) -> "list[OSError | None]":
+        late = [None] * len(self.files)  # type: list[OSError | None]
+
+        def flush(first: int) -> None:
+            for number in range(first, len(self.files), _FSYNC_THREADS):
+                try:
+                    if self.files[number][2] is None:
+                        os.fsync(self.files[number][1])
+                except OSError as error:
+                    late[number] = error
+
+        threads = [threading.Thread(target=flush, args=(first,)) for first in range(1, _FSYNC_THREADS)]
+        started = threads if len(self.files) > 1 else []
+        for thread in started:
+            thread.start()
+        for first in [0] if started else range(_FSYNC_THREADS):
+            flush(first)
+        for thread in started:
+            thread.join()
+        return late

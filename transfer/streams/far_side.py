@@ -1,0 +1,270 @@
+r"""The far side of the mover ``streams``. Sent there as text: standard library of Python 3.6, and `far_files`.
+
+Requests and answers are frames: the length of a JSON object (4 bytes, big endian), the object, and as many raw
+bytes as its ``size`` says where the operation carries any. Requests are answered in order. ``root``, ``put``,
+``follow`` and ``advance`` have no answer; their errors come with the next one that has. An answer with ``errno``,
+``refused`` or ``words`` is an error; the connection goes on. It ends with the requests.
+"""
+
+import json
+import os
+import struct
+import sys
+import time
+import zlib
+from typing import Any, BinaryIO, Callable  # noqa: UP035 - Python 3.6
+
+from transfer.streams.far_files import BLOCK_BYTES, Folder, Group, Growing, Refusal, told, write_all
+
+GREETING = b"\ncamnet-streams/1\n"
+MAX_FRAME_BYTES = 1 << 20
+_BEAT_S = 0.5
+_LENGTH = struct.Struct(">I")
+
+
+class Line:
+    """Frames over a connection.
+
+    Parameters
+    ----------
+    source
+        Its ``readinto`` fills the whole buffer unless the connection ends.
+    push
+        Takes some of the bytes, and says how many.
+    """
+
+    def __init__(self, source: BinaryIO, push: "Callable[[memoryview], int]") -> None:
+        self.source = source
+        self.push = push
+
+    def fill(self, view: memoryview) -> None:
+        """Fill all of `view`."""
+        while view:
+            count = self.source.readinto(view)  # type: ignore[attr-defined]  # typeshed has it on the buffered classes only
+            if not count:
+                raise EOFError
+            view = view[count:]
+
+    def write(self, view: memoryview) -> None:
+        """Send all of `view`."""
+        while view:
+            view = view[self.push(view) :]
+
+    def send(self, message: "dict[str, Any]") -> None:
+        """Send the object of a frame."""
+        body = json.dumps(message).encode()
+        self.write(memoryview(_LENGTH.pack(len(body)) + body))
+
+    def receive(self) -> "dict[str, Any]":
+        """Receive the object of a frame; ValueError where it is none."""
+        head = bytearray(_LENGTH.size)
+        self.fill(memoryview(head))
+        length = _LENGTH.unpack(head)[0]
+        if length > MAX_FRAME_BYTES:
+            raise ValueError("a frame that is too long")
+        body = bytearray(length)
+        self.fill(memoryview(body))
+        message = json.loads(body.decode())
+        if not isinstance(message, dict):
+            raise ValueError("a frame that is no object")  # noqa: TRY004 - one kind of error for all bad frames
+        return message
+
+
+class Session:
+    """One connection: a root folder, and at most one file that is digested while it grows."""
+
+    def __init__(self, line: Line) -> None:
+        self.line = line
+        self.folder = Folder(".")
+        self.group = None  # type: Group | None
+        self.growing = None  # type: Growing | None
+        self.problem = None  # type: Exception | None
+        self.block = memoryview(bytearray(BLOCK_BYTES))
+        self.beaten = time.monotonic()
+
+    def serve(self) -> None:
+        """Answer requests until they end."""
+        names = (
+            "root",
+            "ping",
+            "stat",
+            "read",
+            "write",
+            "put",
+            "commit",
+            "follow",
+            "advance",
+            "finish",
+            "publish",
+            "remove",
+        )
+        operations = {name: getattr(self, "on_" + name) for name in names}
+        try:
+            while True:
+                request = self.line.receive()
+                try:
+                    answer = operations[request["op"]](request)
+                except (OSError, Refusal) as error:
+                    answer = told(error)
+                if answer is not None:
+                    self.line.send(answer)
+        except EOFError:
+            return
+        finally:
+            if self.group is not None:
+                self.group.close()
+
+    def beat(self) -> None:
+        """Say, now and then, that the work goes on; for operations that somebody waits for."""
+        if time.monotonic() - self.beaten > _BEAT_S:
+            self.beaten = time.monotonic()
+            self.line.send({"beat": True})
+
+    def on_root(self, request: "dict[str, Any]") -> None:
+        """Work below this folder from now on."""
+        self.folder = Folder(request["root"])
+
+    def on_ping(self, request: "dict[str, Any]") -> "dict[str, Any]":
+        """Answer at once."""
+        return {}
+
+    def on_stat(self, request: "dict[str, Any]") -> "dict[str, Any]":
+        """Size of each path; its digest too where the size is the one that is asked about, or -1."""
+        states = []  # type: list[dict[str, Any] | None]
+        for path, size in zip(request["paths"], request["sizes"]):  # noqa: B905 - Python 3.6
+            try:
+                states.append(self.state(path, size))
+            except (OSError, Refusal) as error:
+                states.append(told(error))
+            self.beat()
+        return {"states": states}
+
+    def state(self, path: str, asked: int) -> "dict[str, Any] | None":
+        """Describe one file."""
+        size = self.folder.size(path)
+        if size is None or asked not in (size, -1):
+            return None if size is None else {"bytes": size}
+        descriptor = self.folder.open(path, os.O_RDONLY)
+        try:
+            content = Growing(descriptor, self.beat)
+            content.advance(-1)
+        finally:
+            os.close(descriptor)
+        return {"bytes": content.size, "sha256": content.content.hexdigest()}
+
+    def on_read(self, request: "dict[str, Any]") -> "dict[str, Any]":
+        """Send a part of a file: ``size``, the bytes, and then their checksum or an error."""
+        position, end = request["offset"], request["offset"] + request["size"]
+        descriptor = self.folder.open(request["path"], os.O_RDONLY)
+        try:
+            there = os.fstat(descriptor).st_size
+            if there < end:
+                raise Refusal("early", request["path"], there)
+            self.line.send({"size": request["size"]})
+            check, problem = 0, None
+            while position < end:
+                step = min(BLOCK_BYTES, end - position)
+                block = b"" if problem else os.pread(descriptor, step, position)
+                if not block:
+                    # The bytes were promised; the error comes after them.
+                    problem = problem or Refusal("early", request["path"], position)
+                    block = bytes(step)
+                check = zlib.crc32(block, check)
+                self.line.write(memoryview(block))
+                position += len(block)
+        finally:
+            os.close(descriptor)
+        return told(problem) if problem else {"crc32": check}
+
+    def on_write(self, request: "dict[str, Any]") -> "dict[str, Any]":
+        """Write bytes at their place; answer with their checksum."""
+        descriptor, problem = -1, None  # type: int, Exception | None
+        try:
+            descriptor = self.folder.open(request["path"], os.O_WRONLY | os.O_CREAT, create=True)
+        except (OSError, Refusal) as error:
+            problem = error
+        try:
+            check, problem = self.take(descriptor, request["offset"], request["size"], problem)
+        finally:
+            if descriptor >= 0:
+                os.close(descriptor)
+        return told(problem) if problem else {"crc32": check}
+
+    def take(
+        self, descriptor: int, position: int, size: int, problem: "Exception | None"
+    ) -> "tuple[int, Exception | None]":
+        """Receive bytes into a file; after a problem they are only received."""
+        check, end = 0, position + size
+        while position < end:
+            view = self.block[: min(BLOCK_BYTES, end - position)]
+            self.line.fill(view)
+            check = zlib.crc32(view, check)
+            if problem is None:
+                try:
+                    write_all(descriptor, view, position)
+                except OSError as error:
+                    problem = error
+            position += len(view)
+        return check, problem
+
+    def on_put(self, request: "dict[str, Any]") -> None:
+        """Take a small file into the group that the next ``commit`` is about."""
+        if self.group is None:
+            self.group = Group(self.folder)
+        descriptor, problem = -1, None  # type: int, Exception | None
+        try:
+            descriptor = self.group.begin(request)
+        except (OSError, Refusal) as error:
+            problem = error
+        _, problem = self.take(descriptor, 0, request["size"], problem)
+        self.group.add(request, descriptor, problem)
+
+    def on_commit(self, request: "dict[str, Any]") -> "dict[str, Any]":
+        """Flush, verify and rename the files of the group."""
+        group, self.group = self.group, None
+        return {"results": group.commit() if group else []}
+
+    def on_follow(self, request: "dict[str, Any]") -> None:
+        """Begin the digest of a file that is being written."""
+        if self.growing is not None:
+            os.close(self.growing.descriptor)
+        self.growing, self.problem = None, None
+        try:
+            self.growing = Growing(self.folder.open(request["path"], os.O_RDONLY), self.beat)
+        except (OSError, Refusal) as error:
+            self.problem = error
+
+    def on_advance(self, request: "dict[str, Any]") -> None:
+        """Go on with it up to a byte."""
+        try:
+            if self.growing is not None and self.problem is None:
+                self.growing.advance(request["upto"])
+        except OSError as error:
+            self.problem = error
+
+    def on_finish(self, request: "dict[str, Any]") -> "dict[str, Any]":
+        """Go on with it to the end of the file, and tell it."""
+        self.on_advance({"upto": -1})
+        if self.problem is not None or self.growing is None:
+            return told(self.problem or Refusal("kind", ""))
+        return {"bytes": self.growing.size, "sha256": self.growing.content.hexdigest()}
+
+    def on_publish(self, request: "dict[str, Any]") -> "dict[str, Any]":
+        """Give a file its final name."""
+        self.folder.publish(request["partial"], request["final"])
+        return {}
+
+    def on_remove(self, request: "dict[str, Any]") -> "dict[str, Any]":
+        """Remove a file."""
+        self.folder.remove(request["path"])
+        return {}
+
+
+def main() -> None:
+    """Serve standard input and output."""
+    os.write(1, GREETING)
+    Session(Line(sys.stdin.buffer, lambda view: os.write(1, view))).serve()
+
+
+if __name__ == "__main__":
+    main()

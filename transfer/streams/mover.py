@@ -1,0 +1,81 @@
+"""The mover ``streams``: our own wire between two machines, of which at least one is reached over SSH."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from transfer.engine import Engine, ignore_progress
+from transfer.ledger import Ledger
+from transfer.local import LocalStore
+from transfer.model import Batch, Endpoint, Features, Outcome, Progress, TransferOptions
+from transfer.store import ByteStore
+from transfer.streams.channel import NoFarSideError, SshChannel
+from transfer.streams.far_store import FarStore
+from transfer.streams.pieces import StreamedFile
+
+if TYPE_CHECKING:
+    from transfer.mover import Mover
+
+_log = logging.getLogger(__name__)
+
+
+class StreamsMover(Engine):
+    """Moves batches over several connections to a small script of ours; see `transfer.mover.Mover`.
+
+    Parameters
+    ----------
+    fallback
+        Makes the mover for accounts that run no Python.
+    """
+
+    _way_of_a_file = StreamedFile
+
+    def __init__(
+        self,
+        source: Endpoint,
+        destination: Endpoint,
+        options: TransferOptions,
+        ledger: Ledger,
+        *,
+        fallback: Callable[[], Mover],
+    ) -> None:
+        super().__init__(
+            Features(protocol="streams", parallel=True, resumes=True, encrypted=True),
+            source,
+            destination,
+            open_source=lambda: self._store(source),
+            open_destination=lambda: self._store(destination),
+            options=options,
+            ledger=ledger,
+        )
+        self._make_fallback = fallback
+        self._fallback: Mover | None = None
+
+    def move(self, batch: Batch, progress: Progress = ignore_progress) -> list[Outcome]:
+        """See `Mover.move`."""
+        try:
+            return super().move(batch, progress)
+        except NoFarSideError as reason:
+            _log.warning("%s It is reached over SFTP instead.", reason)
+        self._fallback = self._make_fallback()
+        return self._fallback.move(batch, progress)
+
+    def cancel(self) -> None:
+        """See `Mover.cancel`."""
+        super().cancel()
+        if self._fallback:
+            self._fallback.cancel()
+
+    def _store(self, end: Endpoint) -> ByteStore:
+        account = end.ssh
+        if account is None:
+            return LocalStore(Path(end.root))
+        stall_s = self._options.stall_s
+        return FarStore(
+            lambda: SshChannel(account, stall_s=stall_s, brake=self._brake),
+            end.root,
+            f"{account.user}@{account.host}",
+        )
