@@ -6,7 +6,7 @@ import logging
 import math
 import threading
 from collections import deque
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
 
 from tasks.errors import RetryableFault
@@ -100,7 +100,7 @@ class StreamedFile(FileMove):
             blocks = source.read(self._source_path, *part)
         try:
             with closing(blocks):
-                counted = self._counted(blocks, effort)
+                counted: Iterable[bytes | memoryview] = self._counted(blocks, effort)
                 if isinstance(destination, FarStore):
                     destination.send_piece(self._target.partial, part, counted)
                 else:
