@@ -107,7 +107,11 @@ class SshChannel:
             with suppress(OSError, AttributeError):  # only faster: other systems, or the user's share is used up
                 fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         self.line = Line(buffered(self._receive), self._push)
-        self.line.write(memoryview(SCRIPT))
+        try:
+            self.line.write(memoryview(SCRIPT))
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         """End the process, and with it the session."""

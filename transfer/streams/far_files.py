@@ -1,11 +1,14 @@
 """Files below a root, opened step by step. Sent to the far side as text: standard library of Python 3.6 only."""
 
 import errno
-import hashlib
 import os
 import stat
 import threading
-from typing import Any, Callable  # noqa: UP035 - Python 3.6
+
+TYPE_CHECKING = False  # typing takes longer to import than the rest together
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
 
 BLOCK_BYTES = 1 << 18
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY
@@ -153,31 +156,65 @@ def write_all(descriptor: int, data: memoryview, position: int) -> None:
         data = data[written:]
 
 
+def digest_of(descriptor: int, beat: "Callable[[], None]") -> "dict[str, Any]":
+    """Size and digest of an open file from its start; `beat` is called after every block."""
+    growing = Growing(descriptor)
+    while growing.step(-1):
+        beat()
+    return growing.told()
+
+
 class Growing:
-    """The digest of an open file, as far as it has come.
+    """The digest of an open file that is still being written, as far as it has come, in a thread of its own."""
 
-    Parameters
-    ----------
-    beat
-        Called after every block.
-    """
+    def __init__(self, descriptor: int) -> None:
+        import hashlib  # loads OpenSSL, which most streams do without
 
-    def __init__(self, descriptor: int, beat: "Callable[[], None]") -> None:
         self.descriptor = descriptor
-        self.beat = beat
         self.content = hashlib.sha256()
         self.size = 0
+        self.upto = 0
+        self.is_over = False
+        self.problem = None  # type: OSError | None
+        self.changed = threading.Condition()
+        self.thread = threading.Thread(target=self.run, daemon=True)
+
+    def step(self, upto: int) -> bool:
+        """Digest one block before that byte, or before the end of the file where it is negative."""
+        size = BLOCK_BYTES if upto < 0 else min(BLOCK_BYTES, upto - self.size)
+        block = os.pread(self.descriptor, size, self.size)
+        self.content.update(block)
+        self.size += len(block)
+        return bool(block)
 
     def advance(self, upto: int) -> None:
-        """Go on to that byte, or to the end of the file where it is negative or beyond."""
-        while upto < 0 or self.size < upto:
-            step = BLOCK_BYTES if upto < 0 else min(BLOCK_BYTES, upto - self.size)
-            block = os.pread(self.descriptor, step, self.size)
-            if not block:
-                return
-            self.content.update(block)
-            self.size += len(block)
-            self.beat()
+        """Let the thread go on to that byte; -1: to the end of the file, and then end."""
+        with self.changed:
+            self.upto = upto
+            self.changed.notify()
+
+    def close(self) -> None:
+        """Stop where it is, and close the file."""
+        self.is_over = True
+        self.advance(-1)
+        self.thread.join()
+        os.close(self.descriptor)
+
+    def run(self) -> None:
+        """Digest what may be digested; the thread's work."""
+        try:
+            while not self.is_over:
+                with self.changed:
+                    self.changed.wait_for(lambda: self.upto < 0 or self.upto > self.size)
+                    upto = self.upto
+                if not self.step(upto):
+                    return
+        except OSError as error:
+            self.problem = error
+
+    def told(self) -> "dict[str, Any]":
+        """Describe what was digested."""
+        return {"bytes": self.size, "sha256": self.content.hexdigest()}
 
 
 class Group:
@@ -231,9 +268,7 @@ class Group:
             os.close(descriptor)
 
     def _named(self, request: "dict[str, Any]", descriptor: int) -> "dict[str, Any]":
-        content = Growing(descriptor, lambda: None)
-        content.advance(-1)
-        if content.size != request["size"] or content.content.hexdigest() != request["sha256"]:
+        if digest_of(descriptor, lambda: None) != {"bytes": request["size"], "sha256": request["sha256"]}:
             return {"damaged": True}
         where, _, name = request["partial"].rpartition("/")
         folder = self.folders[where]

@@ -1,24 +1,32 @@
 r"""The far side of the mover ``streams``. Sent there as text: standard library of Python 3.6, and `far_files`.
 
 Requests and answers are frames: the length of a JSON object (4 bytes, big endian), the object, and as many raw
-bytes as its ``size`` says where the operation carries any. Requests are answered in order. ``root``, ``put``,
-``follow`` and ``advance`` have no answer; their errors come with the next one that has. An answer with ``errno``,
+bytes as its ``size`` says where the operation carries any. Requests are answered in order. ``root``, ``put`` and
+``follow`` have no answer; their errors come with the next one that has. An answer with ``errno``,
 ``refused`` or ``words`` is an error; the connection goes on. It ends with the requests.
 """
 
+import contextlib
+import fcntl
 import json
 import os
 import struct
 import sys
 import time
 import zlib
-from typing import Any, BinaryIO, Callable  # noqa: UP035 - Python 3.6
 
-from transfer.streams.far_files import BLOCK_BYTES, Folder, Group, Growing, Refusal, told, write_all
+from transfer.streams.far_files import BLOCK_BYTES, Folder, Group, Growing, Refusal, digest_of, told, write_all
+
+TYPE_CHECKING = False  # typing takes longer to import than the rest together
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, BinaryIO
 
 GREETING = b"\ncamnet-streams/1\n"
 MAX_FRAME_BYTES = 1 << 20
 _BEAT_S = 0.5
+_F_SETPIPE_SZ = 1031
+_PIPE_BYTES = 1 << 20
 _LENGTH = struct.Struct(">I")
 
 
@@ -33,7 +41,7 @@ class Line:
         Takes some of the bytes, and says how many.
     """
 
-    def __init__(self, source: BinaryIO, push: "Callable[[memoryview], int]") -> None:
+    def __init__(self, source: "BinaryIO", push: "Callable[[memoryview], int]") -> None:
         self.source = source
         self.push = push
 
@@ -78,27 +86,12 @@ class Session:
         self.folder = Folder(".")
         self.group = None  # type: Group | None
         self.growing = None  # type: Growing | None
-        self.problem = None  # type: Exception | None
         self.block = memoryview(bytearray(BLOCK_BYTES))
         self.beaten = time.monotonic()
 
     def serve(self) -> None:
         """Answer requests until they end."""
-        names = (
-            "root",
-            "ping",
-            "stat",
-            "read",
-            "write",
-            "put",
-            "commit",
-            "follow",
-            "advance",
-            "finish",
-            "publish",
-            "remove",
-        )
-        operations = {name: getattr(self, "on_" + name) for name in names}
+        operations = {name[3:]: getattr(self, name) for name in dir(self) if name.startswith("on_")}
         try:
             while True:
                 request = self.line.receive()
@@ -111,6 +104,7 @@ class Session:
         except EOFError:
             return
         finally:
+            self.unfollow()
             if self.group is not None:
                 self.group.close()
 
@@ -146,11 +140,9 @@ class Session:
             return None if size is None else {"bytes": size}
         descriptor = self.folder.open(path, os.O_RDONLY)
         try:
-            content = Growing(descriptor, self.beat)
-            content.advance(-1)
+            return digest_of(descriptor, self.beat)
         finally:
             os.close(descriptor)
-        return {"bytes": content.size, "sha256": content.content.hexdigest()}
 
     def on_read(self, request: "dict[str, Any]") -> "dict[str, Any]":
         """Send a part of a file: ``size``, the bytes, and then their checksum or an error."""
@@ -177,7 +169,9 @@ class Session:
         return told(problem) if problem else {"crc32": check}
 
     def on_write(self, request: "dict[str, Any]") -> "dict[str, Any]":
-        """Write bytes at their place; answer with their checksum."""
+        """Write bytes at their place; answer with their checksum. ``arrived`` is for the digest under way."""
+        if self.growing is not None and "arrived" in request:
+            self.growing.advance(request["arrived"])
         descriptor, problem = -1, None  # type: int, Exception | None
         try:
             descriptor = self.folder.open(request["path"], os.O_WRONLY | os.O_CREAT, create=True)
@@ -225,29 +219,29 @@ class Session:
         return {"results": group.commit() if group else []}
 
     def on_follow(self, request: "dict[str, Any]") -> None:
-        """Begin the digest of a file that is being written."""
-        if self.growing is not None:
-            os.close(self.growing.descriptor)
-        self.growing, self.problem = None, None
-        try:
-            self.growing = Growing(self.folder.open(request["path"], os.O_RDONLY), self.beat)
-        except (OSError, Refusal) as error:
-            self.problem = error
+        """Begin the digest of a file that is being written; ``write`` says how far it may go."""
+        self.unfollow()
+        with contextlib.suppress(OSError, Refusal):  # ``finish`` says so
+            self.growing = Growing(self.folder.open(request["path"], os.O_RDONLY))
+            self.growing.thread.start()
 
-    def on_advance(self, request: "dict[str, Any]") -> None:
-        """Go on with it up to a byte."""
-        try:
-            if self.growing is not None and self.problem is None:
-                self.growing.advance(request["upto"])
-        except OSError as error:
-            self.problem = error
+    def unfollow(self) -> None:
+        """End the digest that is under way."""
+        if self.growing is not None:
+            self.growing.close()
+        self.growing = None
 
     def on_finish(self, request: "dict[str, Any]") -> "dict[str, Any]":
-        """Go on with it to the end of the file, and tell it."""
-        self.on_advance({"upto": -1})
-        if self.problem is not None or self.growing is None:
-            return told(self.problem or Refusal("kind", ""))
-        return {"bytes": self.growing.size, "sha256": self.growing.content.hexdigest()}
+        """Digest the rest of the file that was followed, and tell it."""
+        growing = self.growing
+        if growing is None:
+            return told(Refusal("kind", ""))
+        growing.advance(-1)
+        while growing.thread.is_alive():
+            growing.thread.join(_BEAT_S)
+            self.beat()
+        self.unfollow()
+        return told(growing.problem) if growing.problem else growing.told()
 
     def on_publish(self, request: "dict[str, Any]") -> "dict[str, Any]":
         """Give a file its final name."""
@@ -262,6 +256,8 @@ class Session:
 
 def main() -> None:
     """Serve standard input and output."""
+    with contextlib.suppress(OSError):  # no pipe, another system, or the account's share is used up: only slower
+        fcntl.fcntl(0, _F_SETPIPE_SZ, _PIPE_BYTES)
     os.write(1, GREETING)
     Session(Line(sys.stdin.buffer, lambda view: os.write(1, view))).serve()
 

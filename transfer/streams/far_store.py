@@ -6,6 +6,7 @@ import os
 import time
 import zlib
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -15,7 +16,6 @@ from transfer.store import FileState, ended_early
 from transfer.streams.channel import Channel
 from transfer.streams.far_files import BLOCK_BYTES
 
-_STEP_BYTES = 8 << 20  # a follower hears of nothing smaller, so that what it has not read yet stays small
 _BY = "python3 at the far side"
 
 
@@ -29,18 +29,18 @@ class FarStore:
     Parameters
     ----------
     open_channel
-        Opens a channel; a follower has one of its own.
+        Opens a channel.
     where
         ``user@host``, for messages.
     """
 
     def __init__(self, open_channel: Callable[[], Channel], root: str, where: str) -> None:
-        self._open_channel = open_channel
         self._root = root
         self._where = where
         self._channel = open_channel()
         self._line = self._channel.line
         self._checks: list[int] = []
+        self.follower: FarFollower | None = None
         self._block = memoryview(bytearray(BLOCK_BYTES))
         self._line.send({"op": "root", "root": root})
 
@@ -103,7 +103,10 @@ class FarStore:
 
     def send_piece(self, path: str, part: Range, blocks: Iterable[bytes | memoryview]) -> None:
         """Send a piece of a file; `acknowledge_piece` waits for its answer, in the order of sending."""
-        self._line.send({"op": "write", "path": path, "offset": part[0], "size": part[1]})
+        request = {"op": "write", "path": path, "offset": part[0], "size": part[1]}
+        if self.follower:
+            request["arrived"] = self.follower.arrived_bytes
+        self._line.send(request)
         check = 0
         try:
             for block in blocks:
@@ -140,21 +143,16 @@ class FarStore:
         return [self._fault(one, final) or not one.get("damaged") for one, final in zip(results, finals, strict=True)]
 
     def follow(self, path: str) -> FarFollower:
-        """See `ByteStore.follow`; it has a session of its own, and nothing is waited for."""
-        return FarFollower(FarStore(self._open_channel, self._root, self._where), path)
-
-    def begin_digest(self, path: str) -> None:
-        """Begin to digest a file that grows; not answered."""
+        """See `ByteStore.follow`; how far it may go travels with the pieces that are sent."""
         self._line.send({"op": "follow", "path": path})
-
-    def advance_digest(self, upto_bytes: int) -> None:
-        """Go on with it; not answered."""
-        self._line.send({"op": "advance", "upto": upto_bytes})
+        self.follower = FarFollower(self, path)
+        return self.follower
 
     def finish_digest(self, path: str) -> FileState | None:
-        """Go on with it to the end, and give it."""
+        """Have the digest of the file that is followed finished."""
+        self.follower = None
         state = self._state(self._asked({"op": "finish"}), path)
-        return None if isinstance(state, Exception) else state
+        return state if isinstance(state, FileState) else None
 
     def publish(self, partial: str, final: str) -> None:
         """See `ByteStore.publish`."""
@@ -231,36 +229,21 @@ class FarStore:
 
 
 class FarFollower:
-    """See `transfer.store.Follower`: the far side digests in a process of its own, out of its page cache."""
+    """See `transfer.store.Follower`: the far side digests out of its page cache, beside what it receives."""
 
     def __init__(self, store: FarStore, path: str) -> None:
         self._store = store
         self._path = path
-        self._told_bytes = 0
-        self._is_open = True
-        store.begin_digest(path)
+        self.arrived_bytes = 0
 
     def advance(self, size_bytes: int) -> None:
         """See `Follower.advance`."""
-        if self._is_open and size_bytes >= self._told_bytes + _STEP_BYTES:
-            self._told_bytes = size_bytes
-            try:
-                self._store.advance_digest(size_bytes)
-            except (OSError, CamNetError):
-                self.close()  # the file is read anew in the end
+        self.arrived_bytes = size_bytes
 
     def finish(self) -> FileState | None:
         """See `Follower.finish`."""
-        if not self._is_open:
-            return None
-        try:
-            state = self._store.finish_digest(self._path)
-        except (OSError, EOFError, CamNetError):
-            return None
-        return FileState(state.bytes, state.digest, f"{_BY}, along the way") if state else None
+        state = self._store.finish_digest(self._path)
+        return replace(state, digested_by=f"{_BY}, along the way") if state else None
 
     def close(self) -> None:
-        """See `Follower.close`."""
-        if self._is_open:
-            self._is_open = False
-            self._store.close()
+        """See `Follower.close`; the far side gives up with the next file, or with the connection."""

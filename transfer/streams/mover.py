@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tasks.errors import RetryableFault
 from transfer.engine import Engine, ignore_progress
+from transfer.lane import Lane
 from transfer.ledger import Ledger
 from transfer.local import LocalStore
 from transfer.model import Batch, Endpoint, Features, Outcome, Progress, TransferOptions
 from transfer.store import ByteStore
 from transfer.streams.channel import NoFarSideError, SshChannel
 from transfer.streams.far_store import FarStore
-from transfer.streams.pieces import StreamedFile
+from transfer.streams.pieces import FEWEST_STREAMS, StreamedFile
 
 if TYPE_CHECKING:
     from transfer.mover import Mover
@@ -68,6 +71,15 @@ class StreamsMover(Engine):
         super().cancel()
         if self._fallback:
             self._fallback.cancel()
+
+    @contextmanager
+    def _lanes(self) -> Iterator[list[Lane]]:
+        """Have the streams that every link is worth connect while the destination is looked at."""
+        with super()._lanes() as lanes:
+            for lane in lanes[:FEWEST_STREAMS]:
+                with suppress(RetryableFault):  # whoever uses the lane finds it again, and tries again
+                    lane.connect()
+            yield lanes
 
     def _store(self, end: Endpoint) -> ByteStore:
         account = end.ssh

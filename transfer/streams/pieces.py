@@ -20,7 +20,7 @@ from transfer.streams.far_store import FarStore, PieceDamagedError
 _log = logging.getLogger(__name__)
 _SSH_WINDOW_BYTES = 2e6
 _LINK_BYTES_PER_S = 125e6
-_FEWEST, _MOST = 2, 8
+FEWEST_STREAMS, _MOST = 2, 8
 _MOST_DAMAGED = 8
 
 
@@ -31,7 +31,7 @@ def streams_for(rtt_s: float, most: int) -> int:
     just fill it, 2 at least and 8 at most.
     """
     needed = math.ceil(1.2 * rtt_s * _LINK_BYTES_PER_S / _SSH_WINDOW_BYTES)
-    return min(most, max(_FEWEST, min(_MOST, needed)))
+    return min(most, max(FEWEST_STREAMS, min(_MOST, needed)))
 
 
 class StreamedFile(FileMove):
