@@ -26,12 +26,10 @@ class Refusal(Exception):
 
 
 def told(error: Exception) -> "dict[str, Any]":
-    """Describe an error in a frame."""
+    """Describe an `OSError` or a `Refusal` in a frame."""
     if isinstance(error, Refusal):
         return {"refused": error.why, "name": error.name, "where": error.where}
-    if isinstance(error, OSError):
-        return {"errno": error.errno or errno.EIO}
-    return {"words": "%s: %s" % (type(error).__name__, error)}  # noqa: UP031 - bytes of any kind may be in it
+    return {"errno": getattr(error, "errno", None) or errno.EIO}
 
 
 class Folder:

@@ -101,6 +101,14 @@ class FarStore:
             yield block
         self._check(self._received(path), check, path, part)
 
+    def whole_piece(self, part: Range) -> memoryview | None:
+        """Receive all of the piece that was asked for first; None where it cannot be read, or came damaged."""
+        if "size" not in self._answer():
+            return None
+        content = memoryview(bytearray(part[1]))
+        self._line.fill(content)
+        return content if self._answer().get("crc32") == zlib.crc32(content) else None
+
     def send_piece(self, path: str, part: Range, blocks: Iterable[bytes | memoryview]) -> None:
         """Send a piece of a file; `acknowledge_piece` waits for its answer, in the order of sending."""
         request = {"op": "write", "path": path, "offset": part[0], "size": part[1]}
@@ -125,22 +133,21 @@ class FarStore:
         """
         self._check(self._received(path), self._checks.pop(0), path, part)
 
-    def put(self, partial: str, final: str, digest: str, content: bytes) -> None:
-        """Send a small file, ahead of its `commit`."""
-        head = {"op": "put", "partial": partial, "final": final, "size": len(content)}
-        self._line.send({**head, "sha256": digest.removeprefix("sha256:")})
-        self._line.write(memoryview(content))
+    def put(self, request: Mapping[str, Any], content: memoryview) -> None:
+        """Send a small file (partial, final, size, sha256), ahead of its `commit`."""
+        self._line.send({"op": "put", **request})
+        self._line.write(content)
 
     def commit(self) -> None:
         """Ask for the small files since the last commit to be verified and published; see `committed`."""
         self._line.send({"op": "commit"})
 
-    def committed(self, finals: Sequence[str]) -> list[Exception | bool]:
-        """Wait for the first commit that was asked for; give for each file whether it was whole, or its error."""
-        results = self._received(f"{len(finals)} files").get("results")
-        if not isinstance(results, list) or len(results) != len(finals):
+    def committed(self, files: int) -> list[bool]:
+        """Wait for the first commit that was asked for; give for each file whether it has its name."""
+        results = self._received(f"{files} files").get("results")
+        if not isinstance(results, list) or len(results) != files:
             raise self._nonsense()
-        return [self._fault(one, final) or not one.get("damaged") for one, final in zip(results, finals, strict=True)]
+        return [one == {} for one in results]
 
     def follow(self, path: str) -> FarFollower:
         """See `ByteStore.follow`; how far it may go travels with the pieces that are sent."""
@@ -170,13 +177,17 @@ class FarStore:
         self._line.send(dict(request))
         return self._received(path)
 
-    def _received(self, path: str) -> dict[str, Any]:
-        """Receive an answer; what the far side could not do is raised."""
+    def _answer(self) -> dict[str, Any]:
         try:
             while (answer := self._line.receive()).get("beat"):
                 pass
         except ValueError as error:
             raise self._nonsense() from error
+        return answer
+
+    def _received(self, path: str) -> dict[str, Any]:
+        """Receive an answer; what the far side could not do is raised."""
+        answer = self._answer()
         if fault := self._fault(answer, path):
             raise fault
         return answer
@@ -199,33 +210,33 @@ class FarStore:
         return self._fault(answer, path) or self._nonsense()
 
     def _fault(self, answer: object, path: str) -> Exception | None:
-        """Put an error of the far side into words; None where `answer` is none."""
-        match answer:
-            case {"errno": int(number)}:
-                return OSError(number, os.strerror(number), self._named(path))
-            case {"refused": "early", "where": int(where)}:
-                return ended_early(self._named(path), where)
-            case {"refused": "link", "name": str(name)}:
-                return PermanentFault(
-                    f"leads through the symbolic link {name!r}, which could point out of the root",
-                    subject=self._named(path),
-                    remedy="replace the link by the folder or file itself",
-                )
-            case {"refused": _}:
-                return PermanentFault(
-                    "is no regular file", subject=self._named(path), remedy="move away what stands under that name"
-                )
-            case {"words": str(words)}:
-                return PermanentFault(f"the far side failed: {words[:300]}", subject=self._named(path))
-            case dict():
-                return None
-        return self._nonsense()
+        return fault_told(answer, self._named(path)) if isinstance(answer, dict) else self._nonsense()
 
     def _nonsense(self) -> CamNetError:
         return RetryableFault("the far side answers nonsense", subject=self._where)
 
     def _named(self, path: str) -> str:
         return f"{self._where}:{self._root.rstrip('/')}/{path}"
+
+
+def fault_told(answer: Mapping[str, Any], subject: str) -> Exception | None:
+    """Put an error of the far side into words (see `far_files.told`); None where `answer` is none."""
+    match answer:
+        case {"errno": int(number)}:
+            return OSError(number, os.strerror(number), subject)
+        case {"refused": "early", "where": int(where)}:
+            return ended_early(subject, where)
+        case {"refused": "link", "name": str(name)}:
+            return PermanentFault(
+                f"leads through the symbolic link {name!r}, which could point out of the root",
+                subject=subject,
+                remedy="replace the link by the folder or file itself",
+            )
+        case {"refused": _}:
+            return PermanentFault(
+                "is no regular file", subject=subject, remedy="move away what stands under that name"
+            )
+    return None
 
 
 class FarFollower:

@@ -91,3 +91,28 @@ class StreamsMover(Engine):
             end.root,
             f"{account.user}@{account.host}",
         )
+
+    def _move_side_by_side(
+        self, batch: Batch, entries: Sequence[Entry], lanes: Sequence[Lane], progress: Progress
+    ) -> list[Outcome]:
+        """Move small files back to back, and alone what does not go that way."""
+        framed = [self._item(batch, entry, progress) for entry in entries if entry.bytes <= LARGEST_SMALL_BYTES]
+        outcomes: dict[str, Outcome] = {}
+        lanes = lanes[:FEWEST_STREAMS] if len(framed) > 1 else lanes
+        for k in range(self._options.attempts if framed else 0):
+            start = utc_now()
+            self._attempt_small(batch, framed, lanes)
+            for item in framed:
+                if item.fault or not item.is_open:
+                    self._ledger.append(row_of(item, batch, self.features.protocol, k, start))
+                if item.fault:
+                    outcomes[item.entry.path] = failed_outcome(item.entry.path, item.fault)
+                elif not item.is_open:
+                    outcomes[item.entry.path] = Outcome.model_validate({"path": item.entry.path, "state": item.state})
+            framed = [Item(item.entry, item.target, item.move) for item in framed if item.fault]
+            if not framed or self._brake.is_stopped:
+                break
+            if k + 1 < self._options.attempts:
+                ...
+        alone = [entry for entry in entries if entry.path not in outcomes]
+        return [*outcomes.values(), *super()._move_side_by_side(batch, alone, lanes, progress)]
