@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 from tasks.errors import CamNetError
 from transfer.file_move import Effort, FileMove
@@ -68,6 +68,6 @@ def row_of(item: Item, batch: Batch, protocol: str, retries: int, start: str) ->
             "outcome": item.state,
             "error": error,
             "megabits_per_s": megabits_per_s(item.effort.wire_bytes, item.effort.wire_seconds),
-            **asdict(item.effort),
+            **vars(item.effort),
         }
     )

@@ -17,7 +17,7 @@ from tests.services.chaos_proxy import ChaosProxy, chaos_proxy
 from tests.services.sshd_route import CHUNK_BYTES, QUICK, Route, account_of, random_bytes, route_of
 
 FILE_BYTES = 32 * CHUNK_BYTES
-WAYS = [("push", "up"), ("pull", "down")]
+WAYS = [("sftp push", "up"), ("sftp pull", "down"), ("streams push", "up"), ("streams pull", "down")]
 Direction = Literal["up", "down"]
 
 

@@ -269,8 +269,9 @@ class Group:
         if digest_of(descriptor, lambda: None) != {"bytes": request["size"], "sha256": request["sha256"]}:
             return {"damaged": True}
         where, _, name = request["partial"].rpartition("/")
-        folder = self.folders[where]
-        os.rename(name.encode(), request["final"].split("/")[-1].encode(), src_dir_fd=folder, dst_dir_fd=folder)
+        folder, final = self.folders[where], request["final"].split("/")[-1]
+        size_of(folder, final)  # refuses what is no file
+        os.rename(name.encode(), final.encode(), src_dir_fd=folder, dst_dir_fd=folder)
         return {}
 
     def _flushed(self) -> "list[OSError | None]":

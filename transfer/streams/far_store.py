@@ -233,9 +233,7 @@ def fault_told(answer: Mapping[str, Any], subject: str) -> Exception | None:
                 remedy="replace the link by the folder or file itself",
             )
         case {"refused": _}:
-            return PermanentFault(
-                "is no regular file", subject=subject, remedy="move away what stands under that name"
-            )
+            return PermanentFault("is no regular file", subject=subject, remedy="move away what stands under that name")
     return None
 
 

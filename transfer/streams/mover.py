@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tasks.errors import RetryableFault
+from transfer.brake import Cancelled
+from transfer.cargo import Item, row_of
 from transfer.engine import Engine, ignore_progress
+from transfer.journal import Target
 from transfer.lane import Lane
-from transfer.ledger import Ledger
+from transfer.ledger import Ledger, utc_now
 from transfer.local import LocalStore
-from transfer.model import Batch, Endpoint, Features, Outcome, Progress, TransferOptions
+from transfer.manifest import Entry
+from transfer.model import Batch, Endpoint, Features, Outcome, Progress, TransferOptions, failed_outcome
+from transfer.retry import pause_s
 from transfer.store import ByteStore
 from transfer.streams.channel import NoFarSideError, SshChannel
 from transfer.streams.far_store import FarStore
 from transfer.streams.pieces import FEWEST_STREAMS, StreamedFile
+from transfer.streams.small_files import LARGEST_SMALL_BYTES, SmallFiles
 
 if TYPE_CHECKING:
     from transfer.mover import Mover
@@ -56,9 +62,12 @@ class StreamsMover(Engine):
         )
         self._make_fallback = fallback
         self._fallback: Mover | None = None
+        self._early = FEWEST_STREAMS
 
     def move(self, batch: Batch, progress: Progress = ignore_progress) -> list[Outcome]:
         """See `Mover.move`."""
+        has_large = any(entry.bytes > self._options.chunk_bytes for entry in batch.entries)
+        self._early = FEWEST_STREAMS if has_large else 1
         try:
             return super().move(batch, progress)
         except NoFarSideError as reason:
@@ -76,7 +85,7 @@ class StreamsMover(Engine):
     def _lanes(self) -> Iterator[list[Lane]]:
         """Have the streams that every link is worth connect while the destination is looked at."""
         with super()._lanes() as lanes:
-            for lane in lanes[:FEWEST_STREAMS]:
+            for lane in lanes[: self._early]:
                 with suppress(RetryableFault):  # whoever uses the lane finds it again, and tries again
                     lane.connect()
             yield lanes
@@ -95,24 +104,44 @@ class StreamsMover(Engine):
     def _move_side_by_side(
         self, batch: Batch, entries: Sequence[Entry], lanes: Sequence[Lane], progress: Progress
     ) -> list[Outcome]:
-        """Move small files back to back, and alone what does not go that way."""
-        framed = [self._item(batch, entry, progress) for entry in entries if entry.bytes <= LARGEST_SMALL_BYTES]
+        """Move small files back to back; what does not go that way is moved alone, which shows what is wrong."""
+        items = [self._item(batch, entry, progress) for entry in entries if entry.bytes <= LARGEST_SMALL_BYTES]
         outcomes: dict[str, Outcome] = {}
-        lanes = lanes[:FEWEST_STREAMS] if len(framed) > 1 else lanes
-        for k in range(self._options.attempts if framed else 0):
-            start = utc_now()
-            self._attempt_small(batch, framed, lanes)
-            for item in framed:
-                if item.fault or not item.is_open:
-                    self._ledger.append(row_of(item, batch, self.features.protocol, k, start))
-                if item.fault:
-                    outcomes[item.entry.path] = failed_outcome(item.entry.path, item.fault)
-                elif not item.is_open:
-                    outcomes[item.entry.path] = Outcome.model_validate({"path": item.entry.path, "state": item.state})
-            framed = [Item(item.entry, item.target, item.move) for item in framed if item.fault]
-            if not framed or self._brake.is_stopped:
+        for k in range(self._options.attempts):
+            items = self._attempt_small(batch, items, k, lanes, outcomes) if items else []
+            if not items or self._brake.is_stopped or k + 1 == self._options.attempts:
                 break
-            if k + 1 < self._options.attempts:
-                ...
+            _log.warning("%d small files are tried again (%s)", len(items), items[0].fault)
+            with suppress(Cancelled):
+                self._brake.wait(pause_s(k, self._options.backoff_s))
         alone = [entry for entry in entries if entry.path not in outcomes]
-        return [*outcomes.values(), *super()._move_side_by_side(batch, alone, lanes, progress)]
+        return [*outcomes.values(), *(super()._move_side_by_side(batch, alone, lanes, progress) if alone else [])]
+
+    def _attempt_small(
+        self, batch: Batch, items: Sequence[Item], retries: int, lanes: Sequence[Lane], outcomes: dict[str, Outcome]
+    ) -> list[Item]:
+        """Make one attempt; fill in outcomes, and return what may be tried again."""
+        start = utc_now()
+        roots = (batch.source.root, batch.destination.root)
+        small = SmallFiles(
+            lanes,
+            roots,
+            lambda item: batch.source_path(item.entry),
+            self._ledger.path.parent / "journals",
+            self._brake,
+        )
+        small.attempt(items)
+        for item in items:
+            path = item.entry.path
+            if item.fault:
+                outcomes[path] = failed_outcome(path, item.fault)
+            elif not item.is_open:
+                outcomes[path] = Outcome.model_validate({"path": path, "state": item.state})
+            if path in outcomes:
+                self._ledger.append(row_of(item, batch, self.features.protocol, retries, start))
+        return [Item(item.entry, item.target, item.move) for item in items if isinstance(item.fault, RetryableFault)]
+
+    def _item(self, batch: Batch, entry: Entry, progress: Progress) -> Item:
+        path = batch.destination_path(entry)
+        target = Target(batch.destination.site, batch.destination.root, path, entry.bytes, entry.digest)
+        return Item(entry, target, self._file_move(batch, entry, target, progress))

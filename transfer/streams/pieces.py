@@ -24,14 +24,16 @@ FEWEST_STREAMS, _MOST = 2, 8
 _MOST_DAMAGED = 8
 
 
-def streams_for(rtt_s: float, most: int) -> int:
-    """Give the connections that a link of this round trip is worth, `most` at most.
+def streams_for(lane: Lane, *, fewest: int, most: int) -> int:
+    """Give the connections that a link is worth, by the round trip of a lane that has had an answer before.
 
     One SSH connection has 2 MB on its way at most. The link is taken for one of 1 Gb/s; 1.2 times what would
-    just fill it, 2 at least and 8 at most.
+    just fill it, and 8 at most.
     """
+    ends = (lane.source, lane.destination)
+    rtt_s = max((end.rtt_s for end in ends if isinstance(end, FarStore)), default=0.0)
     needed = math.ceil(1.2 * rtt_s * _LINK_BYTES_PER_S / _SSH_WINDOW_BYTES)
-    return min(most, max(FEWEST_STREAMS, min(_MOST, needed)))
+    return min(most, max(fewest, min(_MOST, needed)))
 
 
 class StreamedFile(FileMove):
@@ -45,7 +47,7 @@ class StreamedFile(FileMove):
 
     def _send(self, todo: list[Range], lanes: Sequence[Lane], journal: Journal, effort: Effort) -> None:
         self._damages = 0
-        lanes = lanes[: self._worth(lanes)]
+        lanes = lanes[: streams_for(lanes[0], fewest=FEWEST_STREAMS, most=len(lanes))]
         step = math.ceil(self._chunk_bytes / _in_flight(lanes[0]))
         pieces = [
             (first, min(step, start + length - first))
@@ -53,10 +55,6 @@ class StreamedFile(FileMove):
             for first in range(start, start + length, step)
         ]
         super()._send(pieces, lanes, journal, effort)
-
-    def _worth(self, lanes: Sequence[Lane]) -> int:
-        ends = (lanes[0].source, lanes[0].destination)
-        return streams_for(max((end.rtt_s for end in ends if isinstance(end, FarStore)), default=0.0), len(lanes))
 
     def _drain(self, lane: Lane, queue: deque[Range], ended: threading.Event, journal: Journal, effort: Effort) -> None:
         asked: deque[Range] = deque()

@@ -19,7 +19,9 @@ from transfer.lane import Lane
 from transfer.store import FileState
 from transfer.streams.far_files import Folder, Group, Refusal, write_all
 from transfer.streams.far_store import FarStore
+from transfer.streams.pieces import streams_for
 
+LARGEST_SMALL_BYTES = 4 << 20
 _GROUP_FILES, _GROUP_BYTES = 64, 4 << 20
 _ASKED_FILES = 500
 _AHEAD = 2  # groups of one stream that are on their way before the first of them is answered
@@ -67,7 +69,8 @@ class SmallFiles:
             self._look(items)
             queue = deque(_groups([item for item in items if item.is_open]))
             problem: Exception | None = None
-            lanes = self._lanes[: len(queue)]
+            most = min(len(queue), len(self._lanes))
+            lanes = self._lanes[: streams_for(self._lanes[0], fewest=1, most=most) if queue else 0]
             with ThreadPoolExecutor(len(self._lanes), thread_name_prefix="camnet-stream") as pool:
                 for stream in [pool.submit(self._drain, lane, queue) for lane in lanes]:
                     problem = stream.result() or problem
@@ -106,12 +109,14 @@ class SmallFiles:
         asked: deque[list[Item]] = deque()
         sent: deque[tuple[list[Item], list[bool] | None]] = deque()
         stale: list[str] = []
+        begun: list[Item] = []
         since_s = time.monotonic()
         try:
             while True:
                 while len(asked) + len(sent) < _AHEAD and (group := _next(queue)):
                     asked.append(group)
                     group[:] = [item for item in group if self._begin(item, lane, stale)]
+                    begun += group
                 if asked:
                     sent.append((asked[0], self._forward(asked[0], lane)))
                     asked.popleft()
@@ -125,6 +130,9 @@ class SmallFiles:
                     break
             for partial in stale:
                 lane.destination.remove(partial)
+            for item in begun:
+                if item.is_open and item.journal:
+                    item.move.clean(lane, item.journal)
         except Exception as problem:
             lane.close()
             _fail([item for group in [*asked, *(group for group, _ in sent)] for item in group], problem)
@@ -134,7 +142,7 @@ class SmallFiles:
     def _begin(self, item: Item, lane: Lane, stale: list[str]) -> bool:
         """Take the journal, and ask a far source for the file; False where another process moves it."""
         try:
-            item.journal = Journal(self._journals, item.target)
+            item.journal = Journal(self._journals, item.target, flushed=False)
         except RetryableFault:
             return False
         if item.journal.stale_partial:
@@ -182,7 +190,7 @@ class SmallFiles:
 
 
 def _states(lane: Lane, items: Sequence[Item]) -> list[FileState | None]:
-    """What lies under the final names, with digests where the sizes are right; None also for what is no file."""
+    """Look what lies under the final names, with digests where the sizes are right; None also for what is no file."""
     paths, sizes = [item.target.path for item in items], [item.entry.bytes for item in items]
     if isinstance(lane.destination, FarStore):
         found = lane.destination.states(paths, sizes)
