@@ -21,13 +21,20 @@ Progress = Callable[[str, int], None]
 
 
 class SshAccount(Record):
-    """An SSH account that is reached with a key, at a host whose key is known."""
+    """An SSH account that is reached with a key, at a host whose key is known.
+
+    Attributes
+    ----------
+    data_ports
+        First and last port that its host can be reached at beside SSH, for data; None: no other port.
+    """
 
     host: str = Field(min_length=1)
     port: int = Field(22, ge=1, le=65535)
     user: str = Field(min_length=1)
     key: Path
     known_hosts: Path
+    data_ports: tuple[int, int] | None = None
 
 
 class Endpoint(Record):

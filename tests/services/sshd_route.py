@@ -14,9 +14,12 @@ from transfer.manifest import Entry, Kind, manifest_of
 from transfer.model import Batch, Endpoint, Features, Outcome, Policy, Progress, SshAccount, TransferOptions
 from transfer.mover import open_mover
 
-STREAMS_WAYS = ("streams push", "streams pull", "streams relay")
+STREAMS_WAYS = ("streams push", "streams pull", "streams relay", "tls push", "tls pull")
 WAYS = ("local", *STREAMS_WAYS, "sftp push", "sftp pull", "sftp relay", "scp push", "scp pull", "scp relay")
-"""Protocol (``auto`` where none is named) and which of the two ends is reached over SSH."""
+"""Protocol (``auto`` where none is named) and which of the two ends is reached over SSH.
+
+``tls`` is the protocol streams where the account's host has ports open for data.
+"""
 CHUNK_BYTES = 64 << 10
 QUICK = TransferOptions(streams=2, chunk_bytes=CHUNK_BYTES, attempts=3, stall_s=5.0, backoff_s=0.01)
 
@@ -81,6 +84,8 @@ def route_of(folder: Path, way: str, account: SshAccount | None, *, policy: Poli
     here.mkdir(parents=True)
     there.mkdir()
     protocol, _, way = way.rpartition(" ")
+    if protocol == "tls" and account:
+        protocol, account = "streams", account.model_copy(update={"data_ports": (20000, 29999)})
     source_ssh = account if way in ("pull", "relay") else None
     destination_ssh = account if way in ("push", "relay") else None
     return Route(

@@ -18,12 +18,14 @@ from tasks.errors import InputError
 from transfer.brake import Brake
 from transfer.model import SshAccount
 from transfer.openssh import connection_fault, ssh_arguments
-from transfer.streams.far_side import GREETING, Line
+from transfer.streams.far_line import Line
+from transfer.streams.far_side import GREETING
 from transfer.streams.script import COMMAND, SCRIPT
 
 _PIPE_BYTES = 1 << 20
 _BUFFER_BYTES = 1 << 16
 _CHATTER_BYTES = 1 << 16  # what the account's shell may say before the script does
+_LOGIN_S = 15.0  # a login may take longer than a wire is silent; ConnectTimeout is for what comes before
 _LOOK_S = 0.2
 _END_S = 5.0
 _TAIL_BYTES = 16 << 10
@@ -48,7 +50,7 @@ class Waiting:
     """Waits until a descriptor is ready, for one stall at most, and no longer than the transfer goes on."""
 
     def __init__(self, stall_s: float, brake: Brake) -> None:
-        self._stall_s = stall_s
+        self.stall_s = stall_s
         self._brake = brake
 
     def until(self, descriptor: int, event: int) -> None:
@@ -63,10 +65,10 @@ class Waiting:
         """
         poll, began_s = select.poll(), time.monotonic()
         poll.register(descriptor, event)
-        while not poll.poll(1000 * min(_LOOK_S, self._stall_s)):
+        while not poll.poll(1000 * min(_LOOK_S, self.stall_s)):
             self._brake.wait(0)
-            if time.monotonic() - began_s > self._stall_s:
-                raise TimeoutError(f"no progress for {self._stall_s:g} s")
+            if time.monotonic() - began_s > self.stall_s:
+                raise TimeoutError(f"no progress for {self.stall_s:g} s")
 
 
 class _Source(io.RawIOBase):
@@ -96,7 +98,8 @@ class SshChannel:
 
     def __init__(self, account: SshAccount, *, stall_s: float, brake: Brake) -> None:
         self._account = account
-        self._waiting = Waiting(stall_s, brake)
+        self._stall_s = stall_s
+        self._waiting = Waiting(max(stall_s, _LOGIN_S), brake)
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the channel
         self._greeted = False
         self._process = _started(["ssh", *_arguments(account, stall_s), COMMAND], self._said.fileno())
@@ -162,6 +165,7 @@ class SshChannel:
             if len(heard) > _CHATTER_BYTES:
                 raise NoFarSideError("the account's shell talks and talks", subject=_name(self._account))
         self._greeted = True
+        self._waiting.stall_s = self._stall_s
 
     def _ended(self) -> Exception:
         """Say why the process ended by itself."""

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
 
 BLOCK_BYTES = 1 << 18
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY
-_FSYNC_THREADS = 8
 
 
 class Refusal(Exception):
@@ -213,84 +212,3 @@ class Growing:
     def told(self) -> "dict[str, Any]":
         """Describe what was digested."""
         return {"bytes": self.size, "sha256": self.content.hexdigest()}
-
-
-class Group:
-    """Small files that get their final names together: written → flushed → digests read back → renamed.
-
-    The flushes of one group run side by side, because file systems serve many of them with one commit, and
-    each folder is flushed once.
-    """
-
-    def __init__(self, folder: Folder) -> None:
-        self.folder = folder
-        self.folders = {}  # type: dict[str, int]
-        self.files = []  # type: list[tuple[dict[str, Any], int, Any]]
-
-    def begin(self, request: "dict[str, Any]") -> int:
-        """Open the partial file of a request (partial, final, sha256) for writing."""
-        where, _, name = request["partial"].rpartition("/")
-        if where not in self.folders:
-            self.folders[where], _ = self.folder.enter(request["partial"], create=True)
-        return open_file(self.folders[where], name, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
-
-    def add(self, request: "dict[str, Any]", descriptor: int, problem: "Exception | None") -> None:
-        """Take a written file, or what went wrong with it."""
-        self.files.append((request, descriptor, problem))
-
-    def commit(self) -> "list[dict[str, Any]]":
-        """Give the files their names; return for each an empty record, an error, or that it is ``damaged``."""
-        flushed = self._flushed()
-        results = []
-        for (request, descriptor, problem), late in zip(self.files, flushed):  # noqa: B905 - Python 3.6
-            try:
-                first = problem or late
-                if first:
-                    raise first
-                results.append(self._named(request, descriptor))
-            except (OSError, Refusal) as error:
-                results.append(told(error))
-            finally:
-                if descriptor >= 0:
-                    os.close(descriptor)
-        self.files = []
-        for descriptor in self.folders.values():
-            os.fsync(descriptor)
-            os.close(descriptor)
-        self.folders = {}
-        return results
-
-    def close(self) -> None:
-        """Give back what is open; the partial files stay."""
-        for descriptor in [*(file[1] for file in self.files if file[1] >= 0), *self.folders.values()]:
-            os.close(descriptor)
-
-    def _named(self, request: "dict[str, Any]", descriptor: int) -> "dict[str, Any]":
-        if digest_of(descriptor, lambda: None) != {"bytes": request["size"], "sha256": request["sha256"]}:
-            return {"damaged": True}
-        where, _, name = request["partial"].rpartition("/")
-        folder, final = self.folders[where], request["final"].split("/")[-1]
-        size_of(folder, final)  # refuses what is no file
-        os.rename(name.encode(), final.encode(), src_dir_fd=folder, dst_dir_fd=folder)
-        return {}
-
-    def _flushed(self) -> "list[OSError | None]":
-        late = [None] * len(self.files)  # type: list[OSError | None]
-
-        def flush(first: int) -> None:
-            for number in range(first, len(self.files), _FSYNC_THREADS):
-                try:
-                    if self.files[number][2] is None:
-                        os.fsync(self.files[number][1])
-                except OSError as error:
-                    late[number] = error
-
-        threads = [threading.Thread(target=flush, args=(first,)) for first in range(1, _FSYNC_THREADS)]
-        started = threads if len(self.files) > 1 else []
-        for thread in started:
-            thread.start()
-        for first in [0] if started else range(_FSYNC_THREADS):
-            flush(first)
-        for thread in started:
-            thread.join()
-        return late

@@ -8,74 +8,24 @@ bytes as its ``size`` says where the operation carries any. Requests are answere
 
 import contextlib
 import fcntl
-import json
 import os
-import struct
 import sys
 import time
 import zlib
 
-from transfer.streams.far_files import BLOCK_BYTES, Folder, Group, Growing, Refusal, digest_of, told, write_all
+from transfer.streams.far_files import BLOCK_BYTES, Folder, Growing, Refusal, digest_of, told, write_all
+from transfer.streams.far_group import Group
+from transfer.streams.far_line import Line
+from transfer.streams.far_listener import listen
 
 TYPE_CHECKING = False  # typing takes longer to import than the rest together
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any, BinaryIO
+    from typing import Any
 
 GREETING = b"\ncamnet-streams/1\n"
-MAX_FRAME_BYTES = 1 << 20
 _BEAT_S = 0.5
 _F_SETPIPE_SZ = 1031
 _PIPE_BYTES = 1 << 20
-_LENGTH = struct.Struct(">I")
-
-
-class Line:
-    """Frames over a connection.
-
-    Parameters
-    ----------
-    source
-        Its ``readinto`` fills the whole buffer unless the connection ends.
-    push
-        Takes some of the bytes, and says how many.
-    """
-
-    def __init__(self, source: "BinaryIO", push: "Callable[[memoryview], int]") -> None:
-        self.source = source
-        self.push = push
-
-    def fill(self, view: memoryview) -> None:
-        """Fill all of `view`."""
-        while view:
-            count = self.source.readinto(view)  # type: ignore[attr-defined]  # typeshed has it on the buffered classes only
-            if not count:
-                raise EOFError
-            view = view[count:]
-
-    def write(self, view: memoryview) -> None:
-        """Send all of `view`."""
-        while view:
-            view = view[self.push(view) :]
-
-    def send(self, message: "dict[str, Any]") -> None:
-        """Send the object of a frame."""
-        body = json.dumps(message).encode()
-        self.write(memoryview(_LENGTH.pack(len(body)) + body))
-
-    def receive(self) -> "dict[str, Any]":
-        """Receive the object of a frame; ValueError where it is none."""
-        head = bytearray(_LENGTH.size)
-        self.fill(memoryview(head))
-        length = _LENGTH.unpack(head)[0]
-        if length > MAX_FRAME_BYTES:
-            raise ValueError("a frame that is too long")
-        body = bytearray(length)
-        self.fill(memoryview(body))
-        message = json.loads(body.decode())
-        if not isinstance(message, dict):
-            raise ValueError("a frame that is no object")  # noqa: TRY004 - one kind of error for all bad frames
-        return message
 
 
 class Session:
@@ -169,12 +119,17 @@ class Session:
         return told(problem) if problem else {"crc32": check}
 
     def on_write(self, request: "dict[str, Any]") -> "dict[str, Any]":
-        """Write bytes at their place; answer with their checksum. ``arrived`` is for the digest under way."""
+        """Write bytes at their place; answer with their checksum. ``arrived`` is for the digest under way.
+
+        The file is made only where the request says so: what is left of a connection that broke must not
+        bring back a partial file that has got its name meanwhile.
+        """
         if self.growing is not None and "arrived" in request:
             self.growing.advance(request["arrived"])
         descriptor, problem = -1, None  # type: int, Exception | None
         try:
-            descriptor = self.folder.open(request["path"], os.O_WRONLY | os.O_CREAT, create=True)
+            flags = os.O_WRONLY | os.O_CREAT if request.get("make") else os.O_WRONLY
+            descriptor = self.folder.open(request["path"], flags, create=bool(request.get("make")))
         except (OSError, Refusal) as error:
             problem = error
         try:
@@ -243,6 +198,11 @@ class Session:
         self.unfollow()
         return told(growing.problem) if growing.problem else growing.told()
 
+    def on_listen(self, request: "dict[str, Any]") -> "dict[str, Any]":
+        """Take further connections, over TLS at a port of the range; until this connection ends."""
+        port = listen(request, lambda line: Session(line).serve())
+        return {"port": port}
+
     def on_publish(self, request: "dict[str, Any]") -> "dict[str, Any]":
         """Give a file its final name."""
         self.folder.publish(request["partial"], request["final"])
@@ -259,7 +219,10 @@ def main() -> None:
     with contextlib.suppress(OSError):  # no pipe, another system, or the account's share is used up: only slower
         fcntl.fcntl(0, _F_SETPIPE_SZ, _PIPE_BYTES)
     os.write(1, GREETING)
-    Session(Line(sys.stdin.buffer, lambda view: os.write(1, view))).serve()
+    try:
+        Session(Line(sys.stdin.buffer, lambda view: os.write(1, view))).serve()
+    finally:
+        os._exit(0)  # nothing stays behind: not the listener, and none of its connections
 
 
 if __name__ == "__main__":

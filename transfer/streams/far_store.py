@@ -76,7 +76,7 @@ class FarStore:
     def write(self, path: str, offset_bytes: int, blocks: Iterable[bytes]) -> None:
         """See `ByteStore.write`."""
         whole = b"".join(blocks)
-        self.send_piece(path, (offset_bytes, len(whole)), [whole])
+        self.send_piece(path, (offset_bytes, len(whole)), [whole], make=True)
         self.acknowledge_piece(path, (offset_bytes, len(whole)))
 
     def ask_piece(self, path: str, part: Range) -> None:
@@ -109,9 +109,9 @@ class FarStore:
         self._line.fill(content)
         return content if self._answer().get("crc32") == zlib.crc32(content) else None
 
-    def send_piece(self, path: str, part: Range, blocks: Iterable[bytes | memoryview]) -> None:
+    def send_piece(self, path: str, part: Range, blocks: Iterable[bytes | memoryview], *, make: bool = False) -> None:
         """Send a piece of a file; `acknowledge_piece` waits for its answer, in the order of sending."""
-        request = {"op": "write", "path": path, "offset": part[0], "size": part[1]}
+        request = {"op": "write", "path": path, "offset": part[0], "size": part[1], "make": make}
         if self.follower:
             request["arrived"] = self.follower.arrived_bytes
         self._line.send(request)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,10 +20,11 @@ from transfer.manifest import Entry
 from transfer.model import Batch, Endpoint, Features, Outcome, Progress, TransferOptions, failed_outcome
 from transfer.retry import pause_s
 from transfer.store import ByteStore
-from transfer.streams.channel import NoFarSideError, SshChannel
+from transfer.streams.channel import NoFarSideError
 from transfer.streams.far_store import FarStore
 from transfer.streams.pieces import FEWEST_STREAMS, StreamedFile
 from transfer.streams.small_files import LARGEST_SMALL_BYTES, SmallFiles
+from transfer.streams.wires import Wires
 
 if TYPE_CHECKING:
     from transfer.mover import Mover
@@ -60,6 +61,7 @@ class StreamsMover(Engine):
             options=options,
             ledger=ledger,
         )
+        self._wires = Wires(options.stall_s, self._brake)
         self._make_fallback = fallback
         self._fallback: Mover | None = None
         self._early = FEWEST_STREAMS
@@ -84,7 +86,7 @@ class StreamsMover(Engine):
     @contextmanager
     def _lanes(self) -> Iterator[list[Lane]]:
         """Have the streams that every link is worth connect while the destination is looked at."""
-        with super()._lanes() as lanes:
+        with closing(self._wires), super()._lanes() as lanes:
             for lane in lanes[: self._early]:
                 with suppress(RetryableFault):  # whoever uses the lane finds it again, and tries again
                     lane.connect()
@@ -94,12 +96,7 @@ class StreamsMover(Engine):
         account = end.ssh
         if account is None:
             return LocalStore(Path(end.root))
-        stall_s = self._options.stall_s
-        return FarStore(
-            lambda: SshChannel(account, stall_s=stall_s, brake=self._brake),
-            end.root,
-            f"{account.user}@{account.host}",
-        )
+        return FarStore(lambda: self._wires.open(account), end.root, f"{account.user}@{account.host}")
 
     def _move_side_by_side(
         self, batch: Batch, entries: Sequence[Entry], lanes: Sequence[Lane], progress: Progress

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from transfer.streams import far_files, far_side
+from transfer.streams import far_files, far_group, far_line, far_listener, far_side
 
-_MODULES = (far_files, far_side)
+_MODULES = (far_files, far_group, far_line, far_listener, far_side)
 _NAMES = [*(module.__name__ for module in _MODULES[:-1]), "__main__"]
 _TEXTS = json.dumps([(name, Path(str(m.__file__)).read_text()) for name, m in zip(_NAMES, _MODULES, strict=True)])
 _ASSEMBLER = """\

@@ -17,7 +17,8 @@ from transfer.faults import fault_of
 from transfer.journal import Journal
 from transfer.lane import Lane
 from transfer.store import FileState
-from transfer.streams.far_files import Folder, Group, Refusal, write_all
+from transfer.streams.far_files import Folder, Refusal, write_all
+from transfer.streams.far_group import Group
 from transfer.streams.far_store import FarStore
 from transfer.streams.pieces import streams_for
 
