@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 from tasks.errors import CamNetError
 from transfer.file_move import Effort, FileMove
@@ -42,6 +42,25 @@ class Item:
         """Whether something is still to be done for it."""
         return self.state == "failed" and self.fault is None
 
+    def row(self, batch: Batch, protocol: str, retries: int, start: str) -> LedgerRow:
+        """Write down the attempt."""
+        return LedgerRow.model_validate(
+            {
+                "start": start,
+                "run": batch.run,
+                "source": batch.source.site,
+                "destination": batch.destination.site,
+                "protocol": protocol,
+                "path": self.entry.path,
+                "file_bytes": self.entry.bytes,
+                "retries": retries,
+                "outcome": self.state,
+                "error": str(self.fault) if self.fault else ("interrupted" if self.state == "failed" else None),
+                "megabits_per_s": megabits_per_s(self.effort.wire_bytes, self.effort.wire_seconds),
+                **asdict(self.effort),
+            }
+        )
+
 
 @dataclass(frozen=True)
 class Part:
@@ -50,24 +69,3 @@ class Part:
     item: Item
     journal: Journal
     range: Range
-
-
-def row_of(item: Item, batch: Batch, protocol: str, retries: int, start: str) -> LedgerRow:
-    """Write down an attempt that is over."""
-    error = str(item.fault) if item.fault else ("interrupted" if item.state == "failed" else None)
-    return LedgerRow.model_validate(
-        {
-            "start": start,
-            "run": batch.run,
-            "source": batch.source.site,
-            "destination": batch.destination.site,
-            "protocol": protocol,
-            "path": item.entry.path,
-            "file_bytes": item.entry.bytes,
-            "retries": retries,
-            "outcome": item.state,
-            "error": error,
-            "megabits_per_s": megabits_per_s(item.effort.wire_bytes, item.effort.wire_seconds),
-            **vars(item.effort),
-        }
-    )

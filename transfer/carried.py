@@ -6,17 +6,18 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
+from dataclasses import asdict
 
 from tasks.errors import CamNetError, InputError, PolicyRefusal, RetryableFault
 from transfer.brake import Brake, Cancelled
-from transfer.cargo import Item, Part, row_of
+from transfer.cargo import Item, Part
 from transfer.carrier import Carrier, Load, Watch
 from transfer.engine import ignore_progress
 from transfer.faults import fault_of
 from transfer.file_move import FileMove
 from transfer.journal import Journal, Target
 from transfer.lane import Lane
-from transfer.ledger import Ledger, utc_now
+from transfer.ledger import Ledger, LedgerRow, megabits_per_s, utc_now
 from transfer.manifest import Entry
 from transfer.model import Batch, Endpoint, Features, Outcome, Progress, TransferOptions, failed_outcome
 from transfer.policy import refuse_forbidden
@@ -263,4 +264,21 @@ class CarriedMover:
             item.state = "done"
 
     def _record(self, batch: Batch, item: Item, retries: int, start: str) -> None:
-        self._ledger.append(row_of(item, batch, self.features.protocol, retries, start))
+        error = str(item.fault) if item.fault else ("interrupted" if item.state == "failed" else None)
+        row = LedgerRow.model_validate(
+            {
+                "start": start,
+                "run": batch.run,
+                "source": batch.source.site,
+                "destination": batch.destination.site,
+                "protocol": self.features.protocol,
+                "path": item.entry.path,
+                "file_bytes": item.entry.bytes,
+                "retries": retries,
+                "outcome": item.state,
+                "error": error,
+                "megabits_per_s": megabits_per_s(item.effort.wire_bytes, item.effort.wire_seconds),
+                **asdict(item.effort),
+            }
+        )
+        self._ledger.append(row)

@@ -5,6 +5,7 @@ import errno
 import fcntl
 import os
 import threading
+import time
 
 from transfer.streams.far_files import Folder, Refusal, digest_of, open_file, size_of, told
 
@@ -12,7 +13,8 @@ TYPE_CHECKING = False  # typing takes longer to import than the rest together
 if TYPE_CHECKING:
     from typing import Any
 
-_FSYNC_THREADS = 8
+_THREADS = 8
+_QUICK_S = 0.0002  # a flush that is faster has no disk to wait for
 
 
 class Group:
@@ -87,23 +89,27 @@ class Group:
         return {}
 
     def _flushed(self) -> "list[OSError | None]":
+        """Flush the files; return what the disk says of each."""
         late = [None] * len(self.files)  # type: list[OSError | None]
 
-        def flush(first: int) -> None:
-            for number in range(first, len(self.files), _FSYNC_THREADS):
+        def flush(numbers: "range") -> None:
+            for number in numbers:
                 try:
                     if self.files[number][2] is None:
                         os.fsync(self.files[number][1])
                 except OSError as error:
                     late[number] = error
 
-        threads = [threading.Thread(target=flush, args=(first,)) for first in range(1, _FSYNC_THREADS)]
-        started = threads if len(self.files) > 1 else []
-        for thread in started:
+        began = time.monotonic()
+        flush(range(len(self.files))[:1])
+        rest = range(1, len(self.files))
+        if time.monotonic() - began < _QUICK_S:
+            flush(rest)
+            return late
+        threads = [threading.Thread(target=flush, args=(rest[first::_THREADS],)) for first in range(_THREADS)]
+        for thread in threads:
             thread.start()
-        for first in [0] if started else range(_FSYNC_THREADS):
-            flush(first)
-        for thread in started:
+        for thread in threads:
             thread.join()
         return late
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from tasks.errors import RetryableFault
 from transfer.brake import Cancelled
-from transfer.cargo import Item, row_of
+from transfer.cargo import Item
 from transfer.engine import Engine, ignore_progress
 from transfer.journal import Target
 from transfer.lane import Lane
@@ -135,7 +135,7 @@ class StreamsMover(Engine):
             elif not item.is_open:
                 outcomes[path] = Outcome.model_validate({"path": path, "state": item.state})
             if path in outcomes:
-                self._ledger.append(row_of(item, batch, self.features.protocol, retries, start))
+                self._ledger.append(item.row(batch, self.features.protocol, retries, start))
         return [Item(item.entry, item.target, item.move) for item in items if isinstance(item.fault, RetryableFault)]
 
     def _item(self, batch: Batch, entry: Entry, progress: Progress) -> Item:

@@ -20,7 +20,11 @@ for name, text in json.loads(sys.stdin.buffer.read(%d).decode()):
 
 _TEXT_BYTES = _TEXTS.encode()
 _FIRST = (_ASSEMBLER % len(_TEXT_BYTES)).encode()
-COMMAND = f"exec python3 -I -S -c 'import sys; exec(sys.stdin.buffer.read({len(_FIRST)}).decode())'"
-"""A constant of one line that every shell takes; no file name and no secret is ever in it."""
+COMMAND = (
+    'exec env "PATH=/usr/bin:/bin:$PATH" python3 -I -S -c '
+    f"'import sys; exec(sys.stdin.buffer.read({len(_FIRST)}).decode())'"
+)
+"""A constant of one line that every shell takes; no file name and no secret is ever in it. The system's own Python
+goes before the account's, which is often a slow wrapper around others."""
 SCRIPT = _FIRST + _TEXT_BYTES
 """What `COMMAND` reads from its standard input before the frames."""

@@ -78,7 +78,7 @@ def test_keys_are_relative_to_the_site_file(tmp_path: Path, monkeypatch: pytest.
         ('name = "a"\nroot = "r"\n[dask]\nworker = 2\n', "unknown key 'dask.worker' (did you mean 'workers'?)"),
         (
             'name = "a"\nroot = "r"\n' + SSH.format(key="k", known_hosts="h") + "password = 1\n",
-            "unknown key 'ssh.password' (known: host, key, known_hosts, port, root, user)",
+            "unknown key 'ssh.password' (known: data_ports, host, key, known_hosts, port, root, user)",
         ),
         ('name = "a"\nroot = "r"\n' + SSH.format(key="k", known_hosts="h") + "port = 0\n", "ssh.port = 0"),
     ],
