@@ -219,10 +219,14 @@ def main() -> None:
     with contextlib.suppress(OSError):  # no pipe, another system, or the account's share is used up: only slower
         fcntl.fcntl(0, _F_SETPIPE_SZ, _PIPE_BYTES)
     os.write(1, GREETING)
+    status = 1
     try:
         Session(Line(sys.stdin.buffer, lambda view: os.write(1, view))).serve()
+        status = 0
+    except Exception as error:
+        os.write(2, ("%s: %s\n" % (type(error).__name__, error)).encode())  # noqa: UP031 - as long as any error's text
     finally:
-        os._exit(0)  # nothing stays behind: not the listener, and none of its connections
+        os._exit(status)  # nothing stays behind: not the listener, and none of its connections
 
 
 if __name__ == "__main__":

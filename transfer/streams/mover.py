@@ -108,7 +108,7 @@ class StreamsMover(Engine):
             items = self._attempt_small(batch, items, k, lanes, outcomes) if items else []
             if not items or self._brake.is_stopped or k + 1 == self._options.attempts:
                 break
-            _log.warning("%d small files are tried again (%s)", len(items), items[0].fault)
+            _log.warning("%d small files are tried again (%d of %d).", len(items), k + 2, self._options.attempts)
             with suppress(Cancelled):
                 self._brake.wait(pause_s(k, self._options.backoff_s))
         alone = [entry for entry in entries if entry.path not in outcomes]
