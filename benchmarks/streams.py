@@ -66,6 +66,7 @@ def streams(server: LoopbackSshd, manifest: Manifest, *, way: str, tls: bool, co
 
 def scp(server: LoopbackSshd, *, cipher: str | None) -> Method:
     """Give a method that copies with ``scp``: with our options and cipher, or with its own defaults."""
+
     def copy(source: Path, destination: Path) -> None:
         arguments = ssh_arguments(account(server), timeout_s=60)
         position = next(number for number, part in enumerate(arguments) if part.startswith("Ciphers="))

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 from uuid import UUID
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from tasks.artifacts import Record
 
@@ -25,6 +25,13 @@ class SshEndpoint(Record):
     data_ports: tuple[Port, Port] | None = Field(
         None, description="first and last port that is open for data beside SSH, for the protocol streams"
     )
+
+    @field_validator("data_ports")
+    @classmethod
+    def _is_a_range(cls, ports: tuple[int, int] | None) -> tuple[int, int] | None:
+        if ports and ports[0] > ports[1]:
+            raise ValueError("has its first port above the last")
+        return ports
 
 
 class GridftpEndpoint(Record):

@@ -114,7 +114,7 @@ class Features(Record):
 class TransferOptions(Record):
     """How a batch is moved."""
 
-    streams: int = Field(2, ge=1, le=32, description="parallel connections")
+    streams: int = Field(4, ge=1, le=32, description="most parallel connections")
     chunk_bytes: int = Field(8 << 20, ge=1 << 10, le=1 << 30, description="what is acknowledged, and resumed, at once")
     attempts: int = Field(4, ge=1, le=100, description="tries a file while the fault is retryable")
     stall_s: float = Field(60.0, gt=0, description="no progress for this long breaks the connection")

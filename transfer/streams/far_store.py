@@ -40,6 +40,7 @@ class FarStore:
         self._channel = open_channel()
         self._line = self._channel.line
         self._checks: list[int] = []
+        self._has_answered = False
         self.follower: FarFollower | None = None
         self._block = memoryview(bytearray(BLOCK_BYTES))
         self._line.send({"op": "root", "root": root})
@@ -47,7 +48,8 @@ class FarStore:
     @cached_property
     def rtt_s(self) -> float:
         """Seconds to the far side and back."""
-        self._asked({"op": "ping"})
+        if not self._has_answered:
+            self._asked({"op": "ping"})  # waits for the connection, too
         began_s = time.monotonic()
         self._asked({"op": "ping"})
         return time.monotonic() - began_s
@@ -183,6 +185,7 @@ class FarStore:
                 pass
         except ValueError as error:
             raise self._nonsense() from error
+        self._has_answered = True
         return answer
 
     def _received(self, path: str) -> dict[str, Any]:

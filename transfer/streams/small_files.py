@@ -66,15 +66,21 @@ class SmallFiles:
         InputError
             An account, key or host key is wrong.
         """
+        queue: deque[list[Item]] = deque()
         try:
             self._look(items)
-            queue = deque(_groups([item for item in items if item.is_open]))
+            queue.extend(_groups([item for item in items if item.is_open]))
             problem: Exception | None = None
             most = min(len(queue), len(self._lanes))
             lanes = self._lanes[: streams_for(self._lanes[0], fewest=1, most=most) if queue else 0]
             with ThreadPoolExecutor(len(self._lanes), thread_name_prefix="camnet-stream") as pool:
-                for stream in [pool.submit(self._drain, lane, queue) for lane in lanes]:
-                    problem = stream.result() or problem
+                streams = [pool.submit(self._drain, lane, queue) for lane in lanes]
+                try:
+                    for stream in streams:
+                        problem = stream.result() or problem
+                except BaseException:
+                    queue.clear()  # the other lanes end after what they have on their way
+                    raise
             if problem:  # no lane was left for these
                 _fail([item for group in queue for item in group], problem)
         finally:
