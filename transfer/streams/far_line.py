@@ -42,7 +42,7 @@ class Line:
 
     def send(self, message: "dict[str, Any]") -> None:
         """Send the object of a frame."""
-        body = json.dumps(message).encode()
+        body = json.dumps(message, ensure_ascii=False).encode()
         self.write(memoryview(_LENGTH.pack(len(body)) + body))
 
     def receive(self) -> "dict[str, Any]":

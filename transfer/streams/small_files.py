@@ -23,8 +23,8 @@ from transfer.streams.far_store import FarStore
 from transfer.streams.pieces import streams_for
 
 LARGEST_SMALL_BYTES = 4 << 20
-_GROUP_FILES, _GROUP_BYTES = 64, 4 << 20
-_ASKED_FILES = 500
+_GROUP_FILES, _GROUP_BYTES = 32, 4 << 20  # each has its journal open
+_ASKED_FILES = 200
 _AHEAD = 2  # groups of one stream that are on their way before the first of them is answered
 
 
@@ -85,9 +85,7 @@ class SmallFiles:
                 _fail([item for group in queue for item in group], problem)
         finally:
             for item in items:
-                if item.journal:
-                    item.journal.close()
-                    item.journal = None
+                _close_journal(item)
 
     def _look(self, items: Sequence[Item]) -> None:
         """Find out which files are there already."""
@@ -138,8 +136,9 @@ class SmallFiles:
             for partial in stale:
                 lane.destination.remove(partial)
             for item in begun:
-                if item.is_open and item.journal:
-                    item.move.clean(lane, item.journal)
+                if item.is_open:
+                    with closing(Journal(self._journals, item.target, flushed=False)) as journal:
+                        item.move.clean(lane, journal)
         except Exception as problem:
             lane.close()
             _fail([item for group in [*asked, *(group for group, _ in sent)] for item in group], problem)
@@ -167,6 +166,7 @@ class SmallFiles:
         for item in group:
             content = self._content(item, lane)
             if content is None:
+                _close_journal(item)
                 continue
             self._brake.pass_on(len(content))
             request = {"partial": item.target.partial, "final": item.target.path, "size": len(content)}
@@ -238,7 +238,14 @@ def _finish(group: list[Item], named: Sequence[bool], since_s: float) -> float:
             item.effort.verified_by = "read back with its group"
             item.state = "done"
             item.move.arrived(item.entry.bytes)
+        _close_journal(item)
     return now_s
+
+
+def _close_journal(item: Item) -> None:
+    if item.journal:
+        item.journal.close()
+        item.journal = None
 
 
 def _fail(items: Sequence[Item], problem: Exception) -> None:
