@@ -104,6 +104,28 @@ class Folder:
         finally:
             os.close(folder)
 
+    def remove_folder(self, path: str) -> None:
+        """Remove the folder at `path` if it is there and empty."""
+        try:
+            folder, name = self.enter(path)
+        except FileNotFoundError:
+            return
+        try:
+            os.rmdir(name.encode(), dir_fd=folder)
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST):
+                raise
+        finally:
+            os.close(folder)
+
+    def free_bytes(self) -> int:
+        """Room for the account's files, in the nearest folder of the root that exists."""
+        place = os.path.abspath(self.root.encode())  # noqa: PTH100 - of Python 3.6, and bytes
+        while not os.path.isdir(place):  # noqa: PTH112 - as above
+            place = os.path.dirname(place)  # noqa: PTH120 - as above
+        found = os.statvfs(place)
+        return found.f_bavail * found.f_frsize
+
     def _step(self, parent: int, name: str, create: bool) -> int:
         if name in ("", ".", ".."):
             raise Refusal("kind", name)

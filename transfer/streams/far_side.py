@@ -213,6 +213,15 @@ class Session:
         self.folder.remove(request["path"])
         return {}
 
+    def on_remove_folder(self, request: "dict[str, Any]") -> "dict[str, Any]":
+        """Remove an empty folder."""
+        self.folder.remove_folder(request["path"])
+        return {}
+
+    def on_free(self, request: "dict[str, Any]") -> "dict[str, Any]":
+        """Tell how much room there is."""
+        return {"bytes": self.folder.free_bytes()}
+
 
 def main() -> None:
     """Serve standard input and output."""

@@ -171,6 +171,15 @@ class FarStore:
         """See `ByteStore.remove`."""
         self._asked({"op": "remove", "path": path}, path)
 
+    def remove_folder(self, path: str) -> None:
+        """See `ByteStore.remove_folder`."""
+        self._asked({"op": "remove_folder", "path": path}, path)
+
+    def free_bytes(self) -> int | None:
+        """See `ByteStore.free_bytes`."""
+        room = self._asked({"op": "free"}).get("bytes")
+        return room if isinstance(room, int) else None
+
     def close(self) -> None:
         """See `ByteStore.close`."""
         self._channel.close()

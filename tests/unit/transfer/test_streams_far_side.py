@@ -167,6 +167,19 @@ def test_a_group_names_what_is_whole_and_nothing_else(far: FarSide, root: Path) 
     assert far.ask(op="commit")["results"] == []
 
 
+def test_folders_and_room(far: FarSide, root: Path) -> None:
+    (root / "full").mkdir()
+    (root / "full/a").write_bytes(b"a")
+    (root / "empty").mkdir()
+    for name in ("full", "empty", "missing", "missing/below"):
+        assert far.ask(op="remove_folder", path=name) == {}
+    assert [path.name for path in root.iterdir()] == ["full"]
+    room = far.ask(op="free")["bytes"]
+    assert 0 < room <= os.statvfs(root).f_frsize * os.statvfs(root).f_blocks
+    far.line.send({"op": "root", "root": str(root / "not/yet/there")})
+    assert far.ask(op="free")["bytes"] > 0
+
+
 def test_two_groups_do_not_write_one_partial_file(far: FarSide, root: Path) -> None:
     other = FarSide(root)
     try:
