@@ -132,6 +132,18 @@ def test_a_disk_that_fills_with_small_files_takes_what_fits(tmp_path: Path, sshd
     assert all("no space left" in str(outcome.error).lower() for outcome in failed)
 
 
+@pytest.mark.parametrize("way", ["streams push", "streams pull", "tls push", "tls pull"])
+def test_a_dead_host_fails_every_file_for_now(tmp_path: Path, sshd: LoopbackSshd, way: str) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        route = route_of(tmp_path / "x", way, account_of(sshd, port=int(closed.getsockname()[1])))
+        files = {f"{number:02d}.bin": b"x" for number in range(70)} | {"large.bin": bytes(2 * CHUNK_BYTES)}
+        route.put(files)
+        outcomes = route.move(route.batch(*files), QUICK.model_copy(update={"attempts": 2}))
+    assert [(outcome.state, outcome.kind) for outcome in outcomes] == [("failed", "retryable")] * len(files)
+    assert all("onnection refused" in str(outcome.error) for outcome in outcomes)
+
+
 def test_one_bad_small_file_does_not_stop_the_others(tmp_path: Path, sshd: LoopbackSshd) -> None:
     route = route_of(tmp_path / "sites", "streams push", account_of(sshd))
     files = {f"{number:02d}.bin": random_bytes(1000, seed=number) for number in range(20)}

@@ -51,6 +51,9 @@ class DataPort:
             request = {"op": "listen", "ports": list(ports), "token": self._token.hex()}
             self._control.line.send({**request, "certificate": self._certificate, "key": key})
             answer = self._control.line.receive()
+        except ValueError as error:
+            self.close()
+            raise NoDataPortError("the far side answers nonsense") from error
         except BaseException:
             self.close()
             raise

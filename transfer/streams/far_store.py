@@ -43,7 +43,11 @@ class FarStore:
         self._has_answered = False
         self.follower: FarFollower | None = None
         self._block = memoryview(bytearray(BLOCK_BYTES))
-        self._line.send({"op": "root", "root": root})
+        try:
+            self._line.send({"op": "root", "root": root})
+        except BaseException:
+            self.close()
+            raise
 
     @cached_property
     def rtt_s(self) -> float:

@@ -88,7 +88,9 @@ class StreamsMover(Engine):
         """Have the streams that every link is worth connect while the destination is looked at."""
         with closing(self._wires), super()._lanes() as lanes:
             for lane in lanes[: self._early]:
-                with suppress(RetryableFault):  # whoever uses the lane finds it again, and tries again
+                with suppress(
+                    RetryableFault, OSError, EOFError
+                ):  # whoever uses the lane finds it again, and tries again
                     lane.connect()
             yield lanes
 

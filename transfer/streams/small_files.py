@@ -36,8 +36,8 @@ class SmallFiles:
 
     Parameters
     ----------
-    source_root, destination_root
-        Used where the end is this machine.
+    roots
+        Of the source and the destination; used where that is this machine.
     source_path
         Gives an item's path below the source's root.
     journals
@@ -71,8 +71,7 @@ class SmallFiles:
             self._look(items)
             queue.extend(_groups([item for item in items if item.is_open]))
             problem: Exception | None = None
-            most = min(len(queue), len(self._lanes))
-            lanes = self._lanes[: streams_for(self._lanes[0], fewest=1, most=most) if queue else 0]
+            lanes = self._worthy_lanes(queue)
             with ThreadPoolExecutor(len(self._lanes), thread_name_prefix="camnet-stream") as pool:
                 streams = [pool.submit(self._drain, lane, queue) for lane in lanes]
                 try:
@@ -99,7 +98,21 @@ class SmallFiles:
                         self._settle(item, lane)
             except Exception as problem:
                 lane.close()
-                _fail([item for item in asked if item.is_open], problem)
+                _fail([item for item in items[first:] if item.is_open], problem)
+                return
+
+    def _worthy_lanes(self, queue: deque[list[Item]]) -> Sequence[Lane]:
+        """Give the lanes that so many groups and this link are worth; none where the link is broken."""
+        most = min(len(queue), len(self._lanes))
+        if most < 2:
+            return self._lanes[:most]
+        try:
+            return self._lanes[: streams_for(self._lanes[0], fewest=1, most=most)]
+        except Exception as problem:
+            self._lanes[0].close()
+            _fail([item for group in queue for item in group], problem)
+            queue.clear()
+            return ()
 
     def _settle(self, item: Item, lane: Lane) -> None:
         """Sweep what a transfer left that died after the rename."""
