@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 from uuid import UUID
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from tasks.artifacts import Record
+
+Port = Annotated[int, Field(ge=1, le=65535)]
 
 
 class SshEndpoint(Record):
@@ -20,6 +22,16 @@ class SshEndpoint(Record):
     key: Path
     known_hosts: Path
     root: str | None = Field(None, description="the site's root as this account sees it; default: the root itself")
+    data_ports: tuple[Port, Port] | None = Field(
+        None, description="first and last port that is open for data beside SSH, for the protocol streams"
+    )
+
+    @field_validator("data_ports")
+    @classmethod
+    def _is_a_range(cls, ports: tuple[int, int] | None) -> tuple[int, int] | None:
+        if ports and ports[0] > ports[1]:
+            raise ValueError("has its first port above the last")
+        return ports
 
 
 class GridftpEndpoint(Record):

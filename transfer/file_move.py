@@ -11,10 +11,11 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
+from typing import TypeVar
 
 from tasks.errors import CamNetError, IntegrityError, RetryableFault
 from transfer import ranges
@@ -26,6 +27,7 @@ from transfer.manifest import Entry
 from transfer.ranges import Range
 from transfer.store import Follower
 
+T = TypeVar("T", bound=Sized)
 _log = logging.getLogger(__name__)
 _CHANGED = "make the manifest again, then transfer again"
 
@@ -237,7 +239,7 @@ class FileMove:
             if self._follower:
                 self._follower.advance(ranges.prefix_bytes(journal.arrived))
 
-    def _counted(self, blocks: Iterable[bytes], effort: Effort) -> Iterator[bytes]:
+    def _counted(self, blocks: Iterable[T], effort: Effort) -> Iterator[T]:
         for block in blocks:
             self._count(len(block), effort)
             yield block

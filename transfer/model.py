@@ -21,13 +21,20 @@ Progress = Callable[[str, int], None]
 
 
 class SshAccount(Record):
-    """An SSH account that is reached with a key, at a host whose key is known."""
+    """An SSH account that is reached with a key, at a host whose key is known.
+
+    Attributes
+    ----------
+    data_ports
+        First and last port that its host can be reached at beside SSH, for data; None: no other port.
+    """
 
     host: str = Field(min_length=1)
     port: int = Field(22, ge=1, le=65535)
     user: str = Field(min_length=1)
     key: Path
     known_hosts: Path
+    data_ports: tuple[int, int] | None = None
 
 
 class Endpoint(Record):
@@ -107,7 +114,7 @@ class Features(Record):
 class TransferOptions(Record):
     """How a batch is moved."""
 
-    streams: int = Field(2, ge=1, le=32, description="parallel connections")
+    streams: int = Field(4, ge=1, le=32, description="most parallel connections")
     chunk_bytes: int = Field(8 << 20, ge=1 << 10, le=1 << 30, description="what is acknowledged, and resumed, at once")
     attempts: int = Field(4, ge=1, le=100, description="tries a file while the fault is retryable")
     stall_s: float = Field(60.0, gt=0, description="no progress for this long breaks the connection")

@@ -19,6 +19,7 @@ from transfer.model import Batch, Endpoint, Features, Outcome, Progress, Transfe
 from transfer.open_store import open_store
 from transfer.rsync import RsyncCarrier
 from transfer.scp import ScpCarrier
+from transfer.streams.mover import StreamsMover
 
 _log = logging.getLogger(__name__)
 
@@ -136,6 +137,13 @@ def _sftp(source: Endpoint, destination: Endpoint, options: TransferOptions, led
     )
 
 
+def _streams(source: Endpoint, destination: Endpoint, options: TransferOptions, ledger: Ledger) -> Mover:
+    _need_account("streams", source, destination)
+    return StreamsMover(
+        source, destination, options, ledger, fallback=lambda: _sftp(source, destination, options, ledger)
+    )
+
+
 def _scp(source: Endpoint, destination: Endpoint, options: TransferOptions, ledger: Ledger) -> Mover:
     _need_account("scp", source, destination)
     return _carried(ScpCarrier(source, destination, options), source, destination, options, ledger)
@@ -173,4 +181,11 @@ def _need_account(protocol: str, source: Endpoint, destination: Endpoint) -> Non
         )
 
 
-_MOVERS: dict[str, _Make] = {"local": _local, "sftp": _sftp, "scp": _scp, "rsync": _rsync, "fdt": _fdt}
+_MOVERS: dict[str, _Make] = {
+    "local": _local,
+    "streams": _streams,
+    "sftp": _sftp,
+    "scp": _scp,
+    "rsync": _rsync,
+    "fdt": _fdt,
+}

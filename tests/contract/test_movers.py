@@ -269,7 +269,7 @@ def test_unknown_protocols_and_missing_accounts_are_the_users_mistake(tmp_path: 
 
 def test_an_account_without_commands_is_verified_by_reading_back(tmp_path: Path) -> None:
     with loopback_sshd(tmp_path / "sshd", settings=["ForceCommand internal-sftp"]) as server:
-        route = route_of(tmp_path / "sites", "push", account_of(server))
+        route = route_of(tmp_path / "sites", "sftp push", account_of(server))
         route.put({"a.bin": random_bytes(300_000), "b.bin": b"b"})
         batch = route.batch("a.bin", "b.bin")
         assert [outcome.state for outcome in route.move(batch)] == ["done", "done"]

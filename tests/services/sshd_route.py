@@ -18,13 +18,17 @@ from transfer.mover import open_mover
 from transfer.servers import FdtTool
 
 FDT_JAR = os.environ.get("CAMNET_FDT_JAR")
+STREAMS_WAYS = ("streams push", "streams pull", "streams relay", "tls push", "tls pull")
 WAYS = (
-    *("local", "push", "pull", "relay"),
+    *("local", *STREAMS_WAYS, "sftp push", "sftp pull", "sftp relay"),
     *("scp push", "scp pull", "scp relay", "rsync push", "rsync pull", "fdt push", "fdt pull"),
     *(("fdt-jar push", "fdt-jar pull") if FDT_JAR else ()),
 )
-"""Protocol (``auto`` where none is named) and which of the two ends is reached over SSH; ``fdt`` is a stand-in
-for the jar, ``fdt-jar`` the real one."""
+"""Protocol (``auto`` where none is named) and which of the two ends is reached over SSH.
+
+``tls`` is the protocol streams where the account's host has ports open for data; ``fdt`` is a stand-in for the jar,
+``fdt-jar`` the real one.
+"""
 CHUNK_BYTES = 64 << 10
 QUICK = TransferOptions(streams=2, chunk_bytes=CHUNK_BYTES, attempts=3, stall_s=5.0, backoff_s=0.01)
 
@@ -90,6 +94,8 @@ def route_of(folder: Path, way: str, account: SshAccount | None, *, policy: Poli
     there.mkdir()
     tool, _, way = way.rpartition(" ")
     fdt = FdtTool(jar=Path(FDT_JAR)) if FDT_JAR and tool == "fdt-jar" else stand_in(folder / "fdt tool")
+    if tool == "tls" and account:
+        account = account.model_copy(update={"data_ports": (20000, 29999)})
     source_ssh = account if way in ("pull", "relay") else None
     destination_ssh = account if way in ("push", "relay") else None
     return Route(
@@ -98,5 +104,5 @@ def route_of(folder: Path, way: str, account: SshAccount | None, *, policy: Poli
         Endpoint(site="site-a", root=str(here), policy=policy, ssh=source_ssh, fdt=fdt),
         Endpoint(site="site-b", root=str(there), ssh=destination_ssh, fdt=fdt),
         Ledger(folder / "state" / "ledger.jsonl"),
-        tool.partition("-")[0] or "auto",
+        {"": "auto", "tls": "streams"}.get(tool, tool.partition("-")[0]),
     )

@@ -64,7 +64,14 @@ def test_keys_are_relative_to_the_site_file(tmp_path: Path, monkeypatch: pytest.
     assert site.ssh is not None
     assert site.ssh.key == tmp_path / "sites" / "keys" / "id_ed25519"
     assert site.ssh.known_hosts == Path("/home/me/.ssh/known_hosts")
-    assert (site.ssh.port, site.ssh.root) == (22, None)
+    assert (site.ssh.port, site.ssh.root, site.ssh.data_ports) == (22, None, None)
+
+
+def test_a_site_may_have_ports_open_for_data(tmp_path: Path) -> None:
+    text = 'name = "a"\nroot = "/r"\n' + SSH.format(key="k", known_hosts="h") + "data_ports = [50000, 50100]\n"
+    site = load_site(write(tmp_path / "sites", text), workspace=WORKSPACE)
+    assert site.ssh is not None
+    assert site.ssh.data_ports == (50000, 50100)
 
 
 @pytest.mark.parametrize(
@@ -77,8 +84,12 @@ def test_keys_are_relative_to_the_site_file(tmp_path: Path, monkeypatch: pytest.
         ('name = "a"\nroot = "r"\n[horovod]\nslot = 2\n', "unknown key 'horovod.slot' (did you mean 'slots'?)"),
         ('name = "a"\nroot = "r"\n[dask]\nworker = 2\n', "unknown key 'dask.worker' (did you mean 'workers'?)"),
         (
+            'name = "a"\nroot = "r"\n' + SSH.format(key="k", known_hosts="h") + "data_ports = [50100, 50000]\n",
+            "has its first port above the last",
+        ),
+        (
             'name = "a"\nroot = "r"\n' + SSH.format(key="k", known_hosts="h") + "password = 1\n",
-            "unknown key 'ssh.password' (known: host, key, known_hosts, port, root, user)",
+            "unknown key 'ssh.password' (known: data_ports, host, key, known_hosts, port, root, user)",
         ),
         ('name = "a"\nroot = "r"\n' + SSH.format(key="k", known_hosts="h") + "port = 0\n", "ssh.port = 0"),
     ],
