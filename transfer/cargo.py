@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 from tasks.errors import CamNetError
 from transfer.file_move import Effort, FileMove
 from transfer.journal import Journal, Target
+from transfer.ledger import LedgerRow, megabits_per_s
 from transfer.manifest import Entry
+from transfer.model import Batch
 from transfer.ranges import Range
 
 
@@ -48,3 +50,24 @@ class Part:
     item: Item
     journal: Journal
     range: Range
+
+
+def item_row(batch: Batch, item: Item, *, protocol: str, retries: int, start: str) -> LedgerRow:
+    """Give the row of the ledger for one attempt at an item."""
+    error = str(item.fault) if item.fault else ("interrupted" if item.state == "failed" else None)
+    return LedgerRow.model_validate(
+        {
+            "start": start,
+            "run": batch.run,
+            "source": batch.source.site,
+            "destination": batch.destination.site,
+            "protocol": protocol,
+            "path": item.entry.path,
+            "file_bytes": item.entry.bytes,
+            "retries": retries,
+            "outcome": item.state,
+            "error": error,
+            "megabits_per_s": megabits_per_s(item.effort.wire_bytes, item.effort.wire_seconds),
+            **asdict(item.effort),
+        }
+    )

@@ -6,18 +6,17 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import asdict
 
 from tasks.errors import CamNetError, InputError, PolicyRefusal, RetryableFault
 from transfer.brake import Brake, Cancelled
-from transfer.cargo import Item, Part
+from transfer.cargo import Item, Part, item_row
 from transfer.carrier import Carrier, Load, Watch
 from transfer.engine import ignore_progress
 from transfer.faults import fault_of
 from transfer.file_move import FileMove
 from transfer.journal import Journal, Target
 from transfer.lane import Lane
-from transfer.ledger import Ledger, LedgerRow, megabits_per_s, utc_now
+from transfer.ledger import Ledger, utc_now
 from transfer.manifest import Entry
 from transfer.model import Batch, Endpoint, Features, Outcome, Progress, TransferOptions, failed_outcome
 from transfer.policy import refuse_forbidden
@@ -152,7 +151,8 @@ class CarriedMover:
                     self._guarded(item, lane, lambda item=item: self._finish(item, lane))  # type: ignore[misc]  # as above
         finally:
             for item in items:
-                self._record(batch, item, retries, start)
+                row = item_row(batch, item, protocol=self.features.protocol, retries=retries, start=start)
+                self._ledger.append(row)
 
     def _guarded(self, item: Item, lane: Lane, step: Callable[[], None]) -> None:
         """Take one step of one item; what it cannot do becomes its fault."""
@@ -262,23 +262,3 @@ class CarriedMover:
         if item.journal:
             item.move.finish(lane, item.journal, item.effort)
             item.state = "done"
-
-    def _record(self, batch: Batch, item: Item, retries: int, start: str) -> None:
-        error = str(item.fault) if item.fault else ("interrupted" if item.state == "failed" else None)
-        row = LedgerRow.model_validate(
-            {
-                "start": start,
-                "run": batch.run,
-                "source": batch.source.site,
-                "destination": batch.destination.site,
-                "protocol": self.features.protocol,
-                "path": item.entry.path,
-                "file_bytes": item.entry.bytes,
-                "retries": retries,
-                "outcome": item.state,
-                "error": error,
-                "megabits_per_s": megabits_per_s(item.effort.wire_bytes, item.effort.wire_seconds),
-                **asdict(item.effort),
-            }
-        )
-        self._ledger.append(row)

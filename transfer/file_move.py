@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
+from typing import Protocol
 
 from tasks.errors import IntegrityError, RetryableFault
 from transfer import ranges
@@ -41,6 +42,16 @@ class Effort:
     verify_seconds: float = 0.0
     verified_by: str | None = None
     bytes_resent: int = 0
+
+
+class Notes(Protocol):
+    """What has to be told of a partial file; a `Journal` is one."""
+
+    def restart(self) -> None:
+        """Forget what has arrived: the partial file is gone."""
+
+    def discard(self) -> None:
+        """Forget all: the file has its final name."""
 
 
 class FileMove:
@@ -121,15 +132,16 @@ class FileMove:
         keep_begun
             Keep a partial file of this version also when nothing of it was acknowledged.
         """
-        self._check_source(lane)
+        self.check_source(lane)
         self._fit_partial(lane, journal, keep_begun=keep_begun)
         return ranges.missing(journal.arrived, self._entry.bytes, self._chunk_bytes)
 
-    def finish(self, lane: Lane, journal: Journal, effort: Effort) -> None:
-        """Verify what lies under the partial name and give it its final one."""
-        if not self._verified(lane, self._target.partial, effort):
-            self._explain_damage(lane, journal)
-        lane.destination.publish(self._target.partial, self._target.path)
+    def finish(self, lane: Lane, journal: Notes, effort: Effort, partial: str | None = None) -> None:
+        """Verify what lies under the partial name (that of the target, if none is given); give it its final one."""
+        partial = partial or self._target.partial
+        if not self._verified(lane, partial, effort):
+            self._explain_damage(lane, journal, partial)
+        lane.destination.publish(partial, self._target.path)
         self.arrived(self._entry.bytes)
         journal.discard()
 
@@ -140,7 +152,8 @@ class FileMove:
                 lane.destination.remove(partial)
         journal.discard()
 
-    def _check_source(self, lane: Lane) -> None:
+    def check_source(self, lane: Lane) -> None:
+        """Raise `IntegrityError` where the source is not there, or has another size."""
         state = lane.source.stat(self._source_path)
         if state is None:
             raise IntegrityError("is in the manifest but not there", subject=self._source_name, remedy=_CHANGED)
@@ -242,9 +255,9 @@ class FileMove:
         effort.verified_by = state.digested_by
         return state.bytes == self._entry.bytes and state.digest == self._entry.digest
 
-    def _explain_damage(self, lane: Lane, journal: Journal) -> None:
+    def _explain_damage(self, lane: Lane, journal: Notes, partial: str) -> None:
         """Find out at which side the bytes went wrong, and raise what follows from it."""
-        lane.destination.remove(self._target.partial)
+        lane.destination.remove(partial)
         journal.restart()
         source = lane.source.stat(self._source_path, digest=True)
         if source is None or source.digest != self._entry.digest:
