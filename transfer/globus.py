@@ -22,6 +22,8 @@ from transfer.policy import refuse_forbidden
 from transfer.retry import pause_s
 
 _MOST_FILES = 10_000
+_MOST_FRUITLESS = 6
+"""Tasks in a row that bring no file, after which the rest of a failed task is not tried any more."""
 
 
 class GlobusMover:
@@ -47,6 +49,7 @@ class GlobusMover:
         self._service = GlobusService(source, destination, options, ledger.path.parent / "journals")
         self._brake = Brake()
         self._begun: set[str] = set()
+        self._fruitless = 0
 
     @property
     def features(self) -> Features:
@@ -65,6 +68,7 @@ class GlobusMover:
         refuse_forbidden(batch)
         outcomes: dict[str, Outcome] = {}
         self._begun.clear()
+        self._fruitless = 0
         lane = Lane(self._service.open_source, self._service.open_destination)
         run = GlobusRun(batch, self._service, lane, self._brake, self._options.stall_s)
         try:
@@ -85,24 +89,39 @@ class GlobusMover:
             again: list[Item] = []
             suspects: list[Item] = []
             for item in items:
-                path, fault = item.entry.path, item.fault
-                passes = isinstance(fault, RetryableFault) and not self._brake.is_stopped
-                if fault is None:
-                    outcomes[path] = Outcome.model_validate({"path": path, "state": item.state})
+                passes = isinstance(item.fault, RetryableFault) and not self._brake.is_stopped
+                if item.fault is None:
+                    outcomes[item.entry.path] = Outcome.model_validate({"path": item.entry.path, "state": item.state})
                 elif passes and k + 1 < self._options.attempts:
                     again.append(Item(item.entry, item.target, item.move))
-                elif item.shares_fault and not isinstance(fault, RetryableFault):
-                    suspects.append(Item(item.entry, item.target, item.move))
+                elif item.shares_fault and not self._brake.is_stopped:
+                    suspects.append(item)
                 else:
-                    outcomes[path] = failed_outcome(path, fault)
-            # The service fails a task as a whole: halving it finds the file that is to blame in few tasks.
-            middle = len(suspects) // 2
-            for half in filter(None, (suspects[:middle], suspects[middle:])):
-                outcomes |= self._move_together(run, half)
+                    outcomes[item.entry.path] = failed_outcome(item.entry.path, item.fault)
+            outcomes |= self._halved(run, suspects, is_fruitless=all(item.state != "done" for item in items))
             if not again:
                 break
             items = again
             self._pause(k)
+        return outcomes
+
+    def _halved(self, run: GlobusRun, suspects: Sequence[Item], *, is_fruitless: bool) -> dict[str, Outcome]:
+        """Find the file that is to blame for a task that failed as a whole.
+
+        The service goes through a task in order, so that the file is mostly the first that did not come through:
+        the second half goes first. Where one task after the other brings nothing, no single file is to blame.
+        """
+        if not is_fruitless:
+            self._fruitless = 0
+        elif suspects:
+            self._fruitless += 1
+        outcomes: dict[str, Outcome] = {}
+        middle = (len(suspects) + 1) // 2
+        for half in filter(None, (suspects[middle:], suspects[:middle])):
+            if self._fruitless < _MOST_FRUITLESS:
+                outcomes |= self._move_together(run, [Item(item.entry, item.target, item.move) for item in half])
+            else:
+                outcomes |= {one.entry.path: failed_outcome(one.entry.path, one.fault) for one in half if one.fault}
         return outcomes
 
     def _pause(self, failures: int) -> None:

@@ -32,6 +32,10 @@ class GlobusAway(RetryableFault):
     """The service does not answer or is busy; what was asked of it may have been done all the same."""
 
 
+class TaskStopped(RetryableFault):
+    """The task was cancelled, or its deadline has passed: none of its files is to blame."""
+
+
 @contextmanager
 def globus_errors(subject: str) -> Iterator[None]:
     """Turn what the SDK raises into errors of `tasks.errors`.
@@ -74,9 +78,9 @@ def task_fault(task: dict[str, Any], last_event: str, subject: str) -> CamNetErr
     said = _short(": ".join(part for part in (code, str(fatal.get("description") or ""), last_event) if part))
     if "CANCEL" in code.upper() or task.get("subtasks_canceled"):
         who = str(task.get("canceled_by_admin_message") or "")
-        return RetryableFault(_short(f"the Globus task was cancelled {who}").strip(), subject=subject, remedy=_LATER)
+        return TaskStopped(_short(f"the Globus task was cancelled {who}").strip(), subject=subject, remedy=_LATER)
     if "EXPIRED" in code.upper() or task.get("subtasks_expired"):
-        return RetryableFault(
+        return TaskStopped(
             f"the Globus task did not finish before its deadline ({said})",
             subject=subject,
             remedy="run the same command again, or give more time with deadline_h in the [globus] table of the site",

@@ -12,7 +12,7 @@ from tasks.errors import CamNetError, InputError, IntegrityError, PermanentFault
 from transfer.brake import Brake
 from transfer.cargo import Item
 from transfer.faults import fault_of
-from transfer.globus_faults import GlobusAway, lasting_fault
+from transfer.globus_faults import GlobusAway, TaskStopped, lasting_fault
 from transfer.globus_record import GlobusRecord
 from transfer.globus_service import GlobusService
 from transfer.globus_store import GlobusStore
@@ -123,7 +123,7 @@ class GlobusRun:
                 self.lane.close()
             for item in still_open:
                 item.fault = fault
-                item.shares_fault = item.shares_fault or (shared and len(items) > 1)
+                item.shares_fault |= shared and len(items) > 1 and isinstance(fault, PermanentFault)
             return fault
         return None
 
@@ -165,7 +165,7 @@ class GlobusRun:
                 source = f"{self.batch.source.site}:{self.batch.source_path(item.entry)}"
                 raise _skipped_fault(end.skipped[partial], source)
             else:
-                item.shares_fault = len(items) > 1
+                item.shares_fault = len(items) > 1 and not isinstance(end.fault, TaskStopped)
                 raise end.fault or RetryableFault("was left out by Globus", subject=item.target.path)
 
         self.each(items, publish)

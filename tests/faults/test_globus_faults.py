@@ -127,6 +127,42 @@ def test_one_changed_file_among_many_fails_alone(route: Route, service: GlobusSe
     assert "EXTERNAL_CHECKSUM_ERROR" in str(row.error)
 
 
+def test_several_changed_files_fail_alone(route: Route, service: GlobusService) -> None:
+    batch = filled(route, 60)
+    changed = [batch.entries[k] for k in (0, 1, 30, 59)]
+    for entry in changed:
+        (route.here / entry.path).write_bytes(random_bytes(entry.bytes, seed=999))
+    failed = [outcome for outcome in route.move(batch) if outcome.state != "done"]
+    assert [(one.path, one.kind) for one in failed] == [(entry.path, "integrity") for entry in changed]
+    assert route.litter() == []
+
+
+def test_a_file_that_the_service_stumbles_over_does_not_take_the_others_with_it(
+    route: Route, service: GlobusService
+) -> None:
+    service.plan.poison = {"007.bin"}
+    batch = filled(route, 20)
+    outcomes = route.move(batch, QUICK.model_copy(update={"attempts": 2}))
+    failed = [(one.path, one.kind, one.error) for one in outcomes if one.state != "done"]
+    assert [(path, kind) for path, kind, _ in failed] == [("part/007.bin", "retryable")]
+    assert "UNEXPECTED: An unexpected error" in str(failed[0][2])
+    assert_whole(route, batch, but=7)
+
+
+def test_where_nothing_comes_through_no_file_is_looked_for(route: Route, service: GlobusService) -> None:
+    service.plan.full = True
+    batch = filled(route, 64)
+    outcomes = route.move(batch)
+    assert {(one.state, one.kind) for one in outcomes} == {("failed", "permanent")}
+    assert {one.remedy for one in outcomes} == {
+        "ask for more quota or remove files there, then run the same command again; finished files are kept"
+    }
+    assert len(service.transfers) == 6
+    assert route.litter() == []
+    service.plan.full = False
+    assert states(route.move(batch)) == {"done"}
+
+
 def test_a_digest_that_the_service_tells_is_compared_too(route: Route, service: GlobusService) -> None:
     service.plan.careless = True
     batch = filled(route)

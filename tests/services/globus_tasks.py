@@ -37,6 +37,10 @@ class TaskPlan:
         An administrator lets the tasks wait.
     fatal
         The next task fails with this error.
+    full
+        The destination has no space: every task fails.
+    poison
+        Files that the service stumbles over, whatever it is.
     inactive
         The tasks stand still for want of a login.
     """
@@ -48,6 +52,8 @@ class TaskPlan:
     careless: bool = False
     paused: bool = False
     fatal: dict[str, str] | None = None
+    full: bool = False
+    poison: set[str] = field(default_factory=set)
     inactive: bool = False
 
     def __post_init__(self) -> None:
@@ -123,7 +129,7 @@ class TransferTask:
         try:
             for item in self.document["DATA"]:
                 self._wait()
-                self._fail_as_planned()
+                self._fail_as_planned(item)
                 (self._delete if self._source is None else self._carry)(item)
                 self._counts["succeeded"] += 1
             self.status = "SUCCEEDED"
@@ -146,7 +152,13 @@ class TransferTask:
         if self._cancelled.is_set():
             raise InterruptedError
 
-    def _fail_as_planned(self) -> None:
+    def _fail_as_planned(self, item: dict[str, Any]) -> None:
+        if self._plan.full:
+            self._fatal = {"code": "QUOTA_EXCEEDED", "description": "Disk quota exceeded"}
+            raise InterruptedError
+        if any(item.get("source_path", "").endswith(name) for name in self._plan.poison):
+            self._fatal = {"code": "UNEXPECTED", "description": "An unexpected error"}
+            raise InterruptedError
         if self._plan.fatal:
             self._fatal, self._plan.fatal = self._plan.fatal, None
             raise InterruptedError
