@@ -50,7 +50,8 @@ def globus_errors(subject: str) -> Iterator[None]:
     InputError
         The login or a consent is missing or has expired, or there is no such collection.
     GlobusAway
-        The service did not answer, is busy, or failed in a way that may pass.
+        The service did not answer, is busy, or failed in a way that may pass; or the answer has not the fields that
+        the block takes from it.
     PermanentFault
         It refused for good.
     """
@@ -61,6 +62,13 @@ def globus_errors(subject: str) -> Iterator[None]:
     except globus_sdk.NetworkError as error:
         cause = type(error.underlying_exception).__name__
         raise GlobusAway(f"Globus does not answer ({cause})", subject=subject, remedy=_LATER) from None
+    except (KeyError, TypeError, ValueError) as error:
+        # Networks that want a login of their own answer everything with a web page.
+        raise GlobusAway(
+            f"what came is no answer of Globus ({_short(str(error))})",
+            subject=subject,
+            remedy="see that this machine reaches the internet without a page in between, then run the same command",
+        ) from error
 
 
 def task_fault(task: dict[str, Any], last_event: str, subject: str) -> CamNetError:

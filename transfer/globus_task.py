@@ -125,9 +125,10 @@ class GlobusTask:
             return
         with globus_errors(self._subject):
             answer = self._client.submit_transfer(self._record.document)
-        self._record.submitted(str(answer["task_id"]))
+            task_id, code = str(answer["task_id"]), str(answer["code"])
+        self._record.submitted(task_id)
         files = len(self._record.partials)
-        _log.info("%s: Globus task %s (%s), %d files", self._subject, self._record.task_id, answer["code"], files)
+        _log.info("%s: Globus task %s (%s), %d files", self._subject, task_id, code, files)
 
     def follow(self, brake: Brake, tell: Callable[[int], None]) -> TaskEnd:
         """Wait until the task has ended; log its faults.
@@ -194,7 +195,8 @@ class GlobusTask:
 
     def _look(self) -> dict[str, Any]:
         with globus_errors(self._subject):
-            task = dict(self._client.get_task(str(self._record.task_id)).data)
+            answer = self._client.get_task(str(self._record.task_id))
+            task = {**answer.data, "status": str(answer["status"])}
         nice_status = str(task.get("nice_status") or "OK")
         if nice_status != self._nice_status:
             self._nice_status = nice_status
@@ -212,7 +214,8 @@ class GlobusTask:
             _log.debug("%s", fault)
             return
         for event in reversed(events):  # the service gives the newest first
-            facts = (str(event["time"]), str(event["code"]), " ".join(str(event.get("details") or "").split())[:200])
+            time_, code, details = (str(event.get(name) or "") for name in ("time", "code", "details"))
+            facts = (time_, code, " ".join(details.split())[:200])
             if event.get("is_error") and facts not in self._told:
                 self._told.add(facts)
                 self._last_event = f"{facts[1]} {facts[2]}".strip()

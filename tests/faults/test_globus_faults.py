@@ -85,6 +85,20 @@ def test_a_service_that_stays_away_fails_for_now_and_the_next_call_goes_on(
     assert_whole(route, batch)
 
 
+@pytest.mark.parametrize("request_", [*REQUESTS, "/ls"])
+def test_a_web_page_instead_of_an_answer_is_for_now(route: Route, service: GlobusService, request_: str) -> None:
+    service.faults = [HttpFault(request_, "page", times=10_000)]
+    batch = filled(route)
+    outcomes = route.move(batch, QUICK.model_copy(update={"attempts": 1}))
+    if request_ != "/mkdir":  # what it says of a folder that was made is not looked at
+        assert {(one.state, one.kind) for one in outcomes} == {("failed", "retryable")}
+        assert "is no answer of Globus" in str(outcomes[0].error)
+    service.faults.clear()
+    assert states(route.move(batch)) <= {"done", "already"}
+    assert len(service.transfers) == 1
+    assert_whole(route, batch)
+
+
 def test_a_service_that_is_away_while_files_are_renamed(tmp_path: Path, service: GlobusService) -> None:
     route = globus_route(tmp_path / "sites", service, "globus only")
     service.faults = [HttpFault("/rename", (503, "ServiceUnavailable"), times=10_000)]

@@ -45,7 +45,8 @@ class HttpFault:
     request
         Regular expression on ``METHOD path``.
     kind
-        ``reset`` (nothing was done), ``reset after`` (it was done, the answer is lost), or a status with a code.
+        ``reset`` (nothing was done), ``reset after`` (it was done, the answer is lost), ``page`` (a web page comes
+        instead of the answer), or a status with a code.
     times
         How often.
     """
@@ -326,9 +327,10 @@ class _Handler(BaseHTTPRequestHandler):
         if fault and fault.kind == "reset after":
             self._reset()
             return
-        body = json.dumps(answer).encode()
+        is_page = fault is not None and fault.kind == "page"
+        body = b"<html>Log in to this network</html>" if is_page else json.dumps(answer).encode()
         self.send_response(status)
-        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Type", "text/html" if is_page else "application/json")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
