@@ -82,7 +82,7 @@ def test_deployments_import_no_stage_and_no_flow(path: Path) -> None:
     names = imported(path)
     assert not rooms(names) & {"flows", "transfer"}
     modules = {".".join(name.split(".")[:2]) for name in names if name.startswith("tasks.")}
-    assert modules <= FOUNDATIONS | {"tasks.config"}
+    assert modules <= FOUNDATIONS | {"tasks.config", "tasks.settings"}
 
 
 @pytest.mark.parametrize("name", sorted(FOUNDATIONS - {"tasks.artifacts"}))

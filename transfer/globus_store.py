@@ -154,6 +154,13 @@ class GlobusStore:
         if status != "SUCCEEDED":
             raise RetryableFault(f"the Globus task {task} that removes it is {status}", subject=self._named(there[0]))
 
+    def remove_folder(self, path: str) -> None:
+        """Leave the folder where it is: the service removes a folder only with all that is in it."""
+
+    def free_bytes(self) -> int | None:
+        """Give None: the service does not tell it."""
+        return None
+
     def read(self, path: str, offset_bytes: int, size_bytes: int) -> Generator[bytes, None, None]:
         """Refuse: the service gives no bytes to this machine."""
         self._refuse()

@@ -214,13 +214,15 @@ def _exporter(to: Format, mask_level: int | None, image: Image | None, max_tar_b
 
 def _table(shards: list[ShardFacts]) -> Table:
     table = Table(box=None, pad_edge=False)
-    for name in ("slide", "patient", "centre", "split", "encoding"):
+    in_parts = any(facts.parts for facts in shards)
+    for name in ("slide", *(["part"] if in_parts else []), "patient", "centre", "split", "encoding"):
         table.add_column(name, no_wrap=True)
     for name in ("patches", "tumour", "normal", "unknown", "px", "mpp", "bytes", "a patch"):
         table.add_column(name, no_wrap=True, justify="right")
     for facts in shards:
         table.add_row(
             facts.slide,
+            *([f"{facts.part}/{facts.parts}" if facts.parts else "-"] if in_parts else []),
             facts.patient,
             "-" if facts.centre is None else str(facts.centre),
             facts.split,

@@ -10,8 +10,10 @@ import h5py
 import numpy as np
 import pytest
 
+from tasks.patches.slide_shards import open_slide_shards
 from tests.services.camnet_cli import camnet
 from tests.services.exported_shards import coloured, write_coloured
+from tests.services.part_shards import cut_in_parts
 from transfer.manifest import manifest_of, write_manifest
 
 LABELS = [1, 1, 0, 0, -1]
@@ -158,3 +160,54 @@ def test_link_shows_shards_as_one(folder: Path) -> None:
         assert np.array_equal(file["patches"][5:], coloured(5))
     refused = camnet("shards", "info", folder / "all.h5")
     assert (refused.code, refused.error["error"]) == (4, "IntegrityError")
+
+
+@pytest.fixture
+def parts(folder: Path) -> list[Path]:
+    """The first slide in parts, the second of which is empty."""
+    return cut_in_parts(folder / "0.patches.h5", [2, 2])
+
+
+def test_parts_of_a_large_slide_are_looked_at_and_converted_as_they_are(folder: Path, parts: list[Path]) -> None:
+    head, *lines = [line.split()[:7] for line in camnet("shards", "info", folder).output.splitlines()]
+    assert head == ["slide", "part", "patient", "centre", "split", "encoding", "patches"]
+    assert [(line[0], line[1], line[6]) for line in lines] == [
+        *(("patient_030_node_0", f"{part}/3", rows) for part, rows in ((1, "2"), (2, "0"), (3, "3"))),
+        ("patient_030_node_1", "-", "5"),
+    ]
+    told = json.loads(camnet("shards", "info", folder, "--json").output)["shards"]
+    assert [(one["part"], one["parts"]) for one in told] == [(1, 3), (2, 3), (3, 3), (None, None)]
+    assert camnet("shards", "verify", folder).output == "4 good (10 patches), 0 bad\n"
+    out = folder.parent / "jpeg"
+    assert camnet("shards", "convert", folder, out, "--to", "jpeg").code == 0
+    with open_slide_shards([out / path.name for path in parts]) as slide:
+        assert (slide.rows, slide.label.tolist(), slide.attributes.encoding) == (5, LABELS, "jpeg")
+
+
+def test_parts_of_a_large_slide_are_exported_and_linked_beside_each_other(folder: Path, parts: list[Path]) -> None:
+    out = folder.parent / "out"
+    for to in ("png", "webdataset", "original"):
+        done = camnet("shards", "export", folder, out / to, "--to", to, "--json")
+        assert done.code == 0, done.errors
+        written = [one["written"] for one in json.loads(done.output)["exported"]]
+        assert sum(one["patches"] + one["left_out"] for one in written) == 10
+    names = {path.name for path in (out / "png").rglob("*.png")}
+    assert len(names) == 10
+    assert {f"patient_030_node_0_{64 * row}_{128 * row}.png" for row in range(5)} < names
+    keys = []
+    for path in (out / "webdataset").glob("*.tar"):
+        with tarfile.open(path) as tar:
+            keys += [name.removesuffix(".cls") for name in tar.getnames() if name.endswith(".cls")]
+    assert sorted(keys) == sorted(name.removesuffix(".png") for name in names)
+    found = 0
+    for path in (out / "original").glob("0.part-*.h5"):
+        with h5py.File(path) as file:
+            found += sum(len(file[f"{kind}/level7/centre1/patient030/node0/patches"]) for kind in file)
+    assert found == 4, "all with a label"
+
+    linked = camnet("shards", "link", folder, "--to", folder.parent / "all.h5")
+    assert linked.output.endswith("10 patches of 4 shards\n")
+    with h5py.File(folder.parent / "all.h5") as file:
+        assert file["shards/slide"].asstr()[:].tolist() == ["patient_030_node_0"] * 3 + ["patient_030_node_1"]
+        assert np.array_equal(file["patches"][:5], coloured(5))
+        assert file["index/label"][:5].tolist() == LABELS

@@ -8,6 +8,7 @@ from pathlib import Path
 from deployments.endpoints import GlobusEndpoint
 from deployments.sites import Site, load_site
 from deployments.slurm_jobs import SlurmJobs
+from tasks.config import PreprocessConfig
 
 DOCUMENT = Path(__file__).resolve().parents[3] / "docs" / "sites.md"
 
@@ -35,4 +36,5 @@ def test_the_example_of_a_globus_site_loads_and_shows_every_key(tmp_path: Path) 
 
 def test_every_key_that_it_names_there_is() -> None:
     named = set(re.findall(r"`([a-z]+_[a-z_]+)`", DOCUMENT.read_text()))
-    assert named - {"dask_jobqueue"} <= set(SlurmJobs.model_fields) | set(GlobusEndpoint.model_fields)
+    known = {name for model in (SlurmJobs, GlobusEndpoint, PreprocessConfig) for name in model.model_fields}
+    assert named - {"dask_jobqueue"} <= known

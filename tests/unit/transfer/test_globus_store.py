@@ -33,6 +33,10 @@ def test_an_end_that_has_a_collection_only_is_never_taken_for_a_folder(route: Ro
             store.write("a.bin", 0, [b"a"])
         with pytest.raises(InputError, match="use the protocol globus"):
             store.read("a.bin", 0, 1)
+        assert (store.free_bytes(), store.follow("a.bin")) == (None, None)
+        (route.there / "empty").mkdir()
+        store.remove_folder("empty")
+        assert (route.there / "empty").is_dir()
     for protocol in ("local", "sftp", "scp"):
         with pytest.raises(InputError, match="is reached through its Globus collection alone"):
             open_mover(protocol, route.source, route.destination, QUICK, route.ledger)
