@@ -53,7 +53,11 @@ class GlobusEndpoint(Record):
     collection: UUID = Field(description="id of the collection")
     root: str = Field("/", description="the site's root as a path of the collection")
     credentials: Path = Field(description="token or client file; only its owner may read it (mode 600)")
-    kind: Literal["mapped", "guest"] = "mapped"
+    kind: Literal["mapped", "guest"] = Field(
+        "mapped", description="mapped collections ask for a consent of their own (data_access)"
+    )
+    only: bool = Field(False, description="no SSH account leads there, and the root is no folder of this machine")
+    deadline_h: float = Field(72.0, gt=0, description="hours after which the service gives up a task to this site")
 
 
 class FdtEndpoint(Record):

@@ -14,18 +14,11 @@ from pathlib import Path
 
 from deployments.endpoints import SshEndpoint
 from deployments.sites import Site
-from tasks.artifacts import Record
+from flows.checkup_globus import check_globus
+from flows.finding import Finding
 
 _ENOUGH_BYTES = 5 * 10**9
 _PACKAGES = ("camnet", "prefect", "prefect-dask", "dask-jobqueue", "globus-sdk", "paramiko", "openslide-python", "h5py")
-
-
-class Finding(Record):
-    """One thing that was looked at."""
-
-    what: str
-    found: str
-    good: bool
 
 
 def check_machine() -> list[Finding]:
@@ -41,12 +34,14 @@ def check_machine() -> list[Finding]:
 def check_site(site: Site) -> list[Finding]:
     """Look at a site as far as it can be seen from here."""
     findings = []
-    if site.ssh is None:
+    if site.ssh is not None:
+        findings += [_key(site.name, site.ssh.key), _known_host(site.name, site.ssh), _answers(site.name, site.ssh)]
+    elif site.is_folder_here:
         findings.append(_space(site))
         if site.dask.cluster == "slurm":
             findings.append(_slurm(site))
-    else:
-        findings += [_key(site.name, site.ssh.key), _known_host(site.name, site.ssh), _answers(site.name, site.ssh)]
+    if site.globus is not None:
+        findings += check_globus(site)
     return findings
 
 

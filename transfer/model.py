@@ -49,7 +49,7 @@ class Endpoint(Record):
     policy
         ``resident``: what holds pixels may not leave the site; ``open``: everything may.
     ssh
-        How the site is reached; None when its root is a folder of this machine.
+        How the site is reached; None when its root is a folder of this machine, or it has a collection `only`.
     gridftp, globus, fdt
         What else it offers.
     """
@@ -109,6 +109,7 @@ class Features(Record):
     parallel: bool = Field(description="one file can travel over several connections at once")
     resumes: bool = Field(description="goes on inside a file after the process died")
     encrypted: bool = Field(description="nobody on the way can read the bytes")
+    reads_destination: bool = Field(True, description="finds out the digest of a file that it has not put there itself")
 
 
 class TransferOptions(Record):

@@ -13,6 +13,7 @@ from transfer.carrier import Carrier
 from transfer.choice import Choice, choose
 from transfer.engine import Engine, ignore_progress
 from transfer.fdt import FdtCarrier
+from transfer.globus import GlobusMover
 from transfer.ledger import Ledger
 from transfer.local import LocalStore
 from transfer.model import Batch, Endpoint, Features, Outcome, Progress, TransferOptions
@@ -69,12 +70,14 @@ def choose_protocol(
     file_bytes: Sequence[int] = (),
 ) -> Choice:
     """Choose a protocol for two endpoints and files of these sizes; all ledgers beside `ledger`'s folder are asked."""
-    offered = []
-    for make in _MOVERS.values():
+    offered, refused = [], {}
+    for name, make in _MOVERS.items():
         try:
             offered.append(make(source, destination, options, ledger).features)
-        except InputError:
-            continue  # these ends do not offer what it needs
+        except InputError as refusal:  # these ends do not offer what it needs
+            refused[name] = refusal
+    if not offered and any(end.globus and end.globus.only for end in (source, destination)):
+        raise refused["globus"]
     rows = (row for path in sorted(ledger.path.parent.parent.glob("*/ledger.jsonl")) for row in Ledger(path).read())
     return choose(source, destination, offered, rows, file_bytes=file_bytes)
 
@@ -110,6 +113,7 @@ def open_mover(
 
 
 def _local(source: Endpoint, destination: Endpoint, options: TransferOptions, ledger: Ledger) -> Mover:
+    _refuse_collections("local", source, destination)
     for end in (source, destination):
         if end.ssh:
             raise InputError(f"{end.site} is no folder of this machine", remedy="use auto, or a protocol over SSH")
@@ -173,7 +177,17 @@ def _carried(
     )
 
 
+def _refuse_collections(protocol: str, source: Endpoint, destination: Endpoint) -> None:
+    for end in (source, destination):
+        if end.globus and end.globus.only:
+            raise InputError(
+                f"{end.site} is reached through its Globus collection alone, and not over {protocol}",
+                remedy="use auto or globus, or add [ssh] to its site file and take out only",
+            )
+
+
 def _need_account(protocol: str, source: Endpoint, destination: Endpoint) -> None:
+    _refuse_collections(protocol, source, destination)
     if not (source.ssh or destination.ssh):
         raise InputError(
             f"neither {source.site} nor {destination.site} has an SSH account, which {protocol} needs",
@@ -188,4 +202,5 @@ _MOVERS: dict[str, _Make] = {
     "scp": _scp,
     "rsync": _rsync,
     "fdt": _fdt,
+    "globus": GlobusMover,
 }

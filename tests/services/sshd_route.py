@@ -84,7 +84,8 @@ class Route:
     def litter(self) -> list[Path]:
         """Everything at the destination or in the journals that is no final file."""
         journals = self.ledger.path.parent / "journals"
-        return [*self.there.rglob(".*.camnet-part"), *journals.rglob("*.journal")]
+        notes = [path for ending in ("*.journal", "*.globus-task") for path in journals.rglob(ending)]
+        return [*self.there.rglob(".*.camnet-part"), *notes]
 
 
 def route_of(folder: Path, way: str, account: SshAccount | None, *, policy: Policy = "open") -> Route:

@@ -135,3 +135,11 @@ def test_a_site_that_does_not_exist_is_named_with_those_that_do() -> None:
 def test_a_site_travels_as_json() -> None:
     for site in load_sites(None, workspace=WORKSPACE).values():
         assert Site.model_validate_json(site.model_dump_json()) == site
+
+
+def test_a_site_cannot_have_a_collection_only_and_an_account(tmp_path: Path) -> None:
+    globus = '[globus]\ncollection = "6c54cade-bde5-45c1-bdea-f4bd71dba2cc"\ncredentials = "g.json"\nonly = true\n'
+    site = 'name = "far"\nroot = "/far"\n'
+    assert load_site(write(tmp_path, site + globus), workspace=WORKSPACE).globus is not None
+    with pytest.raises(InputError, match="says only = true, but there is an"):
+        load_site(write(tmp_path, site + globus + SSH.format(key="k", known_hosts="h")), workspace=WORKSPACE)
