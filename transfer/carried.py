@@ -242,6 +242,8 @@ class CarriedMover:
             part.item.effort.wire_seconds += share * wire_s
             part.item.effort.startup_seconds += share * startup_s
             part.item.effort.wire_bytes += load.size_bytes if fault is None else 0
+            if self._carrier.features.parallel:
+                part.item.effort.streams = self._options.streams
         return fault
 
     def _blame(self, item: Item, fault: CamNetError, files: int, lane: Lane) -> None:

@@ -12,6 +12,7 @@ from transfer.carried import CarriedMover
 from transfer.carrier import Carrier
 from transfer.choice import Choice, choose
 from transfer.engine import Engine, ignore_progress
+from transfer.gridftp import GridftpCarrier
 from transfer.ledger import Ledger
 from transfer.local import LocalStore
 from transfer.model import Batch, Endpoint, Features, Outcome, Progress, TransferOptions
@@ -139,6 +140,10 @@ def _scp(source: Endpoint, destination: Endpoint, options: TransferOptions, ledg
     return _carried(ScpCarrier(source, destination, options), source, destination, options, ledger)
 
 
+def _gridftp(source: Endpoint, destination: Endpoint, options: TransferOptions, ledger: Ledger) -> Mover:
+    return _carried(GridftpCarrier(source, destination, options), source, destination, options, ledger)
+
+
 def _carried(
     carrier: Carrier, source: Endpoint, destination: Endpoint, options: TransferOptions, ledger: Ledger
 ) -> Mover:
@@ -161,4 +166,4 @@ def _need_account(protocol: str, source: Endpoint, destination: Endpoint) -> Non
         )
 
 
-_MOVERS: dict[str, _Make] = {"local": _local, "sftp": _sftp, "scp": _scp}
+_MOVERS: dict[str, _Make] = {"local": _local, "sftp": _sftp, "scp": _scp, "gridftp": _gridftp}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+
 from tasks.errors import CamNetError, PermanentFault, RetryableFault
 from transfer.model import SshAccount
 
@@ -17,7 +20,31 @@ _LASTING = {
 
 def ssh_arguments(account: SshAccount, *, timeout_s: float) -> list[str]:
     """Options that scp, sftp and ssh share: our key, the known host key, and nothing of the user's own setting."""
-    settings = {
+    options = (f"{name}={value}" for name, value in _settings(account, timeout_s).items())
+    return ["-F", "none", *(part for option in options for part in ("-o", option))]
+
+
+def write_ssh_config(
+    path: Path, accounts: Mapping[str, SshAccount], *, timeout_s: float, commands: Mapping[str, str] | None = None
+) -> None:
+    """Write a configuration under whose host names several accounts are reached by one program.
+
+    Parameters
+    ----------
+    commands
+        By the same names: what the account's shell runs where the program itself names no command.
+    """
+    lines = []
+    for name, account in accounts.items():
+        settings = {"HostName": account.host, "User": account.user, **_settings(account, timeout_s)}
+        if commands and name in commands:
+            settings |= {"RemoteCommand": commands[name].replace("%", "%%"), "RequestTTY": "no"}
+        lines += [f"Host {name}", *(f"  {setting} {value}" for setting, value in settings.items())]
+    path.write_text("\n".join([*lines, ""]))
+
+
+def _settings(account: SshAccount, timeout_s: float) -> dict[str, str]:
+    return {
         "BatchMode": "yes",
         "IdentitiesOnly": "yes",
         "IdentityFile": _quoted(str(account.key)),
@@ -33,7 +60,6 @@ def ssh_arguments(account: SshAccount, *, timeout_s: float) -> list[str]:
         "Port": str(account.port),
         "LogLevel": "ERROR",
     }
-    return ["-F", "none", *(part for name, value in settings.items() for part in ("-o", f"{name}={value}"))]
 
 
 def ssh_fault(program: str, status: int, said: str, account: SshAccount | None) -> CamNetError:
@@ -56,4 +82,4 @@ def ssh_fault(program: str, status: int, said: str, account: SshAccount | None) 
 
 def _quoted(path: str) -> str:
     """Write a path as a value of ssh_config, where ``%`` and ``$`` and quotes have a meaning."""
-    return '"' + path.replace("%", "%%").replace('"', '\\"') + '"'
+    return '"' + path.replace("\\", "\\\\").replace("%", "%%").replace('"', '\\"') + '"'

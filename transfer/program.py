@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
 from tasks.artifacts import Record
 from tasks.errors import InputError, RetryableFault
@@ -35,6 +36,7 @@ def run_program(
     arrived_bytes: Callable[[], int],
     environment: Mapping[str, str] | None = None,
     folder: Path | None = None,
+    output_path: Path | None = None,
 ) -> ProgramResult:
     """Run a program to its end.
 
@@ -50,6 +52,8 @@ def run_program(
         Says how much has arrived by now; asked five times a second at most.
     environment
         Added to that of this process.
+    output_path
+        New file for what it writes on standard output, for `arrived_bytes` to read.
 
     Raises
     ------
@@ -60,7 +64,7 @@ def run_program(
     Cancelled
         The brake was stopped.
     """
-    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
+    with _scratch_file(output_path) as output, _scratch_file() as errors:
         try:
             child = subprocess.Popen(
                 list(arguments),
@@ -80,6 +84,10 @@ def run_program(
         finally:
             _end(child)
         return ProgramResult(status=status, output=_tail(output.fileno()), errors=_tail(errors.fileno()))
+
+
+def _scratch_file(path: Path | None = None) -> IO[bytes]:
+    return path.open("x+b") if path else tempfile.TemporaryFile()
 
 
 def _watched(

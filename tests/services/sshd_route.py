@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deployments.loopback_sshd import LoopbackSshd
+from tests.services.gridftp import sshftp_server
 from transfer.ledger import Ledger
 from transfer.manifest import Entry, Kind, manifest_of
 from transfer.model import Batch, Endpoint, Features, Outcome, Policy, Progress, SshAccount, TransferOptions
 from transfer.mover import open_mover
 
-WAYS = ("local", "push", "pull", "relay", "scp push", "scp pull", "scp relay")
+GRIDFTP_WAYS = ("gridftp push", "gridftp pull", "gridftp third-party")
+WAYS = ("local", "push", "pull", "relay", "scp push", "scp pull", "scp relay", *GRIDFTP_WAYS)
 """Protocol (``auto`` where none is named) and which of the two ends is reached over SSH."""
 CHUNK_BYTES = 64 << 10
 QUICK = TransferOptions(streams=2, chunk_bytes=CHUNK_BYTES, attempts=3, stall_s=5.0, backoff_s=0.01)
@@ -80,13 +82,14 @@ def route_of(folder: Path, way: str, account: SshAccount | None, *, policy: Poli
     here.mkdir(parents=True)
     there.mkdir()
     protocol, _, way = way.rpartition(" ")
-    source_ssh = account if way in ("pull", "relay") else None
-    destination_ssh = account if way in ("push", "relay") else None
+    source_ssh = account if way in ("pull", "relay", "third-party") else None
+    destination_ssh = account if way in ("push", "relay", "third-party") else None
+    gridftp = sshftp_server(account) if protocol == "gridftp" and account else None
     return Route(
         here,
         there,
-        Endpoint(site="site-a", root=str(here), policy=policy, ssh=source_ssh),
-        Endpoint(site="site-b", root=str(there), ssh=destination_ssh),
+        Endpoint(site="site-a", root=str(here), policy=policy, ssh=source_ssh, gridftp=gridftp),
+        Endpoint(site="site-b", root=str(there), ssh=destination_ssh, gridftp=gridftp),
         Ledger(folder / "state" / "ledger.jsonl"),
         protocol or "auto",
     )
