@@ -8,7 +8,7 @@ import re
 import socket
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -64,6 +64,9 @@ class GridftpCarrier:
             raise InputError(
                 "gridftp cannot be held to a rate", remedy="take limit_mb_per_s away, or use sftp or streams"
             )
+        servers = [end.server for end in self._ends if end.server and end.scheme == "gsiftp"]
+        self._proxy = _agreed("proxy", (server.proxy for server in servers))
+        self._authorities = _agreed("certificates", (server.certificates for server in servers))
         encrypted = any(end.server.encrypted for end in self._ends if end.server)
         self.features = Features(protocol="gridftp", parallel=True, resumes=True, encrypted=encrypted)
         self.segment_bytes = _CHUNKS_IN_SEGMENT * options.chunk_bytes
@@ -139,7 +142,7 @@ class GridftpCarrier:
             arguments += ["-data-cred", "auto"] if self.features.encrypted else ["-nodcau"]
         return arguments
 
-    def _environment(self, scratch: Path) -> Mapping[str, str]:
+    def _environment(self, scratch: Path) -> dict[str, str]:
         environment = {"GLOBUS_HOSTNAME": os.environ.get("GLOBUS_HOSTNAME") or self._address()}
         accounts = {name: end.account for name, end in self._named_ends() if end.account}
         if accounts:
@@ -148,10 +151,17 @@ class GridftpCarrier:
             write_ssh_config(config, accounts, timeout_s=self._options.stall_s, commands=commands)
             # The tool's script runs `ssh -p PORT HOST $GLOBUS_REMOTE_SSHFTP`, and ssh takes options there too.
             environment["GLOBUS_REMOTE_SSHFTP"] = f"-F {config} -E {scratch / 'ssh.log'}"
-        authorities = scratch / "authorities"
-        authorities.mkdir()
-        environment["X509_CERT_DIR"] = str(authorities)
-        return environment
+        return environment | self._certificates(scratch)
+
+    def _certificates(self, scratch: Path) -> dict[str, str]:
+        """Where the tool finds the user's proxy and the authorities; without it, where it looks by itself."""
+        authorities = self._authorities
+        if not any(end.scheme == "gsiftp" for end in self._ends):
+            # Nobody's certificate is looked at, but the tool wants a folder to be there.
+            authorities = scratch / "authorities"
+            authorities.mkdir()
+        found = {"X509_USER_PROXY": self._proxy, "X509_CERT_DIR": authorities}
+        return {name: str(path) for name, path in found.items() if path}
 
     def _named_ends(self) -> Iterator[tuple[str, GridftpEnd]]:
         return ((end.name, end) for end in self._ends)
@@ -192,6 +202,17 @@ class GridftpCarrier:
             if fault is None:
                 raise
             raise fault from problem
+
+
+def _agreed(key: str, files: Iterable[Path | None]) -> Path | None:
+    """Give the one file that the ends name; the tool takes no second one."""
+    named = {file for file in files if file}
+    if len(named) > 1:
+        raise InputError(
+            f"the two sites name different {key}: {', '.join(map(str, sorted(named)))}",
+            remedy=f"name the same {key} in both tables [gridftp] (one folder can hold all authorities)",
+        )
+    return named.pop() if named else None
 
 
 def _part(load: Load) -> str:

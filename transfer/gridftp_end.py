@@ -11,6 +11,7 @@ from transfer.model import Endpoint
 from transfer.servers import GridftpServer
 
 _PRINTABLE = range(32, 127)
+_NOT_ASCII = range(128, 256)
 _PORTS = {"sshftp": 22, "gsiftp": 2811, "ftp": 2811}
 _START = (
     # DCSC wants a folder of authorities to be there, although it looks for none in it.
@@ -67,8 +68,10 @@ class GridftpEnd:
         return f"exec {program}" if program else f"exec /bin/sh -c '{_START}'"
 
     def can_name(self, path: str) -> bool:
-        """Whether the end understands the path: over a clear control connection servers drop what is not ASCII."""
-        return self.server is None or all(byte in _PRINTABLE for byte in os.fsencode(f"{self._root}/{path}"))
+        """Whether the server reads the path as it is: over a clear control connection it drops what is not ASCII."""
+        full = os.fsencode(f"{self._root}/{path}")
+        wrapped = self.scheme == "gsiftp"
+        return self.server is None or all(byte in _PRINTABLE or (wrapped and byte in _NOT_ASCII) for byte in full)
 
     def url(self, path: str) -> str:
         """URL of a path below the root; all but the plainest characters are escaped."""

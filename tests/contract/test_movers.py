@@ -10,9 +10,11 @@ import pytest
 
 from deployments.loopback_sshd import LoopbackSshd, loopback_sshd
 from tasks.errors import InputError, PolicyRefusal
+from tests.services.gridftp import gridftp_servers
 from tests.services.sshd_route import CHUNK_BYTES, QUICK, WAYS, Route, account_of, random_bytes, route_of
 from transfer.model import TransferOptions
 from transfer.mover import open_mover
+from transfer.servers import GridftpServer
 
 NAMES = [
     "plain.h5",
@@ -33,9 +35,17 @@ def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoopbackSshd]:
         yield server
 
 
+@pytest.fixture(scope="module")
+def servers(sshd: LoopbackSshd, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, GridftpServer]]:
+    with gridftp_servers(tmp_path_factory.mktemp("gridftp"), account_of(sshd)) as servers:
+        yield servers
+
+
 @pytest.fixture(params=WAYS)
-def route(request: pytest.FixtureRequest, tmp_path: Path, sshd: LoopbackSshd) -> Route:
-    return route_of(tmp_path / "two sites", request.param, account_of(sshd))
+def route(
+    request: pytest.FixtureRequest, tmp_path: Path, sshd: LoopbackSshd, servers: dict[str, GridftpServer]
+) -> Route:
+    return route_of(tmp_path / "two sites", request.param, account_of(sshd), servers=servers)
 
 
 @pytest.mark.parametrize(

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from deployments.loopback_sshd import LoopbackSshd
-from tests.services.gridftp import sshftp_server
 from transfer.ledger import Ledger
 from transfer.manifest import Entry, Kind, manifest_of
 from transfer.model import Batch, Endpoint, Features, Outcome, Policy, Progress, SshAccount, TransferOptions
 from transfer.mover import open_mover
+from transfer.servers import GridftpServer
 
 GRIDFTP_WAYS = ("gridftp push", "gridftp pull", "gridftp third-party")
+"""Over ``sshftp``, ``ftp`` and ``gsiftp``, see `tests.services.gridftp.gridftp_servers`."""
 WAYS = ("local", "push", "pull", "relay", "scp push", "scp pull", "scp relay", *GRIDFTP_WAYS)
 """Protocol (``auto`` where none is named) and which of the two ends is reached over SSH."""
 CHUNK_BYTES = 64 << 10
@@ -76,7 +77,14 @@ class Route:
         return [*self.there.rglob(".*.camnet-part"), *journals.rglob("*.journal")]
 
 
-def route_of(folder: Path, way: str, account: SshAccount | None, *, policy: Policy = "open") -> Route:
+def route_of(
+    folder: Path,
+    way: str,
+    account: SshAccount | None,
+    *,
+    policy: Policy = "open",
+    servers: Mapping[str, GridftpServer] | None = None,
+) -> Route:
     """Make two folders and the endpoints for one of `WAYS`."""
     here, there = folder / "here", folder / "there"
     here.mkdir(parents=True)
@@ -84,7 +92,7 @@ def route_of(folder: Path, way: str, account: SshAccount | None, *, policy: Poli
     protocol, _, way = way.rpartition(" ")
     source_ssh = account if way in ("pull", "relay", "third-party") else None
     destination_ssh = account if way in ("push", "relay", "third-party") else None
-    gridftp = sshftp_server(account) if protocol == "gridftp" and account else None
+    gridftp = servers[way] if servers and protocol == "gridftp" else None
     return Route(
         here,
         there,
