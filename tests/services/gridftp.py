@@ -25,7 +25,7 @@ _START_S = 15.0
 def gridftp_servers(folder: Path, account: SshAccount) -> Iterator[dict[str, GridftpServer]]:
     """One server of each kind, by the way that is to be tested over it."""
     with ftp_server(folder / "ftp") as ftp, gsiftp_server(folder / "gsiftp", make_grid(folder / "grid")) as gsiftp:
-        yield {"push": sshftp_server(account), "pull": ftp, "third-party": gsiftp}
+        yield {"push": sshftp_server(account), "pull": gsiftp, "third-party": ftp}
 
 
 def sshftp_server(account: SshAccount, *, encrypted: bool = True) -> GridftpServer:

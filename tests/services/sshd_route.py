@@ -16,7 +16,7 @@ from transfer.mover import open_mover
 from transfer.servers import GridftpServer
 
 GRIDFTP_WAYS = ("gridftp push", "gridftp pull", "gridftp third-party")
-"""Over ``sshftp``, ``ftp`` and ``gsiftp``, see `tests.services.gridftp.gridftp_servers`."""
+"""Over ``sshftp``, ``gsiftp`` and ``ftp``, see `tests.services.gridftp.gridftp_servers`."""
 WAYS = ("local", "push", "pull", "relay", "scp push", "scp pull", "scp relay", *GRIDFTP_WAYS)
 """Protocol (``auto`` where none is named) and which of the two ends is reached over SSH."""
 CHUNK_BYTES = 64 << 10
