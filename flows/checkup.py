@@ -14,18 +14,11 @@ from pathlib import Path
 
 from deployments.endpoints import SshEndpoint
 from deployments.sites import Site
-from tasks.artifacts import Record
+from flows.checkup_gridftp import check_gridftp
+from flows.finding import Finding
 
 _ENOUGH_BYTES = 5 * 10**9
 _PACKAGES = ("camnet", "prefect", "prefect-dask", "dask-jobqueue", "globus-sdk", "paramiko", "openslide-python", "h5py")
-
-
-class Finding(Record):
-    """One thing that was looked at."""
-
-    what: str
-    found: str
-    good: bool
 
 
 def check_machine() -> list[Finding]:
@@ -47,6 +40,8 @@ def check_site(site: Site) -> list[Finding]:
             findings.append(_slurm(site))
     else:
         findings += [_key(site.name, site.ssh.key), _known_host(site.name, site.ssh), _answers(site.name, site.ssh)]
+    if site.gridftp is not None:
+        findings += check_gridftp(site.name, site.gridftp)
     return findings
 
 

@@ -5,18 +5,34 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from deployments.sites import load_site
+from deployments.endpoints import GridftpEndpoint
+from deployments.sites import Site, load_site
 from deployments.slurm_jobs import SlurmJobs
+from transfer.servers import GridftpServer
 
 DOCUMENT = Path(__file__).resolve().parents[3] / "docs" / "sites.md"
 
 
+def example(table: str, tmp_path: Path) -> Site:
+    """Load the example that has this table."""
+    found = re.findall(r"```toml\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
+    (one,) = (text for text in found if f"\n[{table}]\n" in text)
+    (tmp_path / "site.toml").write_text(one)
+    return load_site(tmp_path / "site.toml", workspace=tmp_path)
+
+
 def test_the_example_of_a_slurm_site_loads_and_shows_nearly_every_key(tmp_path: Path) -> None:
-    (example,) = re.findall(r"```toml\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
-    (tmp_path / "site.toml").write_text(example)
-    site = load_site(tmp_path / "site.toml", workspace=tmp_path)
+    site = example("dask.slurm", tmp_path)
     assert site.dask.slurm is not None
     assert set(SlurmJobs.model_fields) - site.dask.slurm.model_fields_set <= {"log_directory"}
+
+
+def test_the_example_of_a_gridftp_site_loads_and_shows_every_key(tmp_path: Path) -> None:
+    site = example("gridftp", tmp_path)
+    assert site.gridftp is not None
+    assert site.ssh is not None
+    assert set(GridftpEndpoint.model_fields) == site.gridftp.model_fields_set
+    assert GridftpServer(**site.gridftp.model_dump()).certificates == tmp_path / "authorities"
 
 
 def test_every_key_that_it_names_there_is() -> None:

@@ -13,7 +13,8 @@ from deployments.endpoints import SshEndpoint
 from deployments.loopback_sshd import LoopbackSshd, loopback_sshd
 from deployments.sites import DaskCluster, Site
 from deployments.slurm_jobs import SlurmJobs
-from flows.checkup import Finding, check_machine, check_site
+from flows.checkup import check_machine, check_site
+from flows.finding import Finding
 from tests.services.small_disk import needs_root, small_disk
 
 
