@@ -43,6 +43,7 @@ if [ "$extras" = train,dev ]; then
   need chromium chromium
   need slurm-wlm slurmctld
   need munge munged
+  need rsync rsync
   need globus-gass-copy-progs globus-url-copy
   need globus-gridftp-server-progs globus-gridftp-server
   need openssl openssl

@@ -52,4 +52,5 @@ class FdtEndpoint(Record):
 
     jar: Path = Field(description="path of the jar at the site")
     java: str = "java"
-    port: int = Field(54321, ge=1024, le=65535, description="that its server may listen at")
+    port: int = Field(54321, ge=1024, le=65000, description="first port that its servers may listen at")
+    ports: int = Field(20, ge=2, le=500, description="how many ports from there on; each transfer takes two")

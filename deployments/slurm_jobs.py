@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from tasks.config import Settings
+from tasks.settings import Settings
 
 # A worker needs this long to start and to be told of its first slide; less would be no time for work.
 _LEAST_LIFETIME_S = 10.0
@@ -22,8 +22,8 @@ Directive = Annotated[str, Field(pattern=r"^-[^\r\n]+$")]
 class SlurmJobs(Settings):
     """The ``[dask.slurm]`` table of a site file.
 
-    A job holds `processes` workers. A worker does one slide at a time, so that a worker that dies costs the
-    work on one slide, and the memory of a worker is that of one slide.
+    A job holds `processes` workers. A worker does one slide (or part of a large one) at a time, so that a worker that
+    dies costs the work on one, and the memory of a worker is that of one.
     """
 
     queue: Word | None = Field(None, description="partition; default: the cluster's own")
@@ -35,7 +35,7 @@ class SlurmJobs(Settings):
     memory_mib: int = Field(ge=128, description="memory of a job in MiB, shared by its workers")
     processes: int = Field(1, ge=1, description="workers in a job; each does one slide at a time")
     minimum_jobs: int = Field(1, ge=0, description="jobs that are kept while there is work; a lost one is replaced")
-    maximum_jobs: int = Field(2, ge=1, description="most jobs at once; never more than there are slides")
+    maximum_jobs: int = Field(2, ge=1, description="most jobs at once; never more than there are slides or parts")
     job_extra_directives: tuple[Directive, ...] = Field((), description='further options of sbatch: "--qos=long"')
     job_script_prologue: tuple[str, ...] = Field((), description="shell lines before a job's worker: module load ...")
     interface: Word | None = Field(None, description="network interface of scheduler and workers, for example ib0")

@@ -52,7 +52,11 @@ def explain(context: RunContext, manifest: Artifact, trained: TrainResult, infer
         return found.model_copy(update={"reused": True, "seconds": time.monotonic() - started})
     shards = manifest.under(site.root).parent
     slides = [
-        SlideToExplain(slide=s.scores.slide, shard=shards / s.shard, scores=s.scores_file.under(site.root))
+        SlideToExplain(
+            slide=s.scores.slide,
+            shards=tuple(shards / path for path in s.shards),
+            scores=s.scores_file.under(site.root),
+        )
         for s in inferred.slides
     ]
     made = explain_slides_task(site.root / trained.folder, slides, folder, context.config.explain)

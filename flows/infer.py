@@ -16,6 +16,7 @@ from tasks.caching import content_key
 from tasks.inference.evaluate import Evaluation, SlideScores
 from tasks.inference.slide_files import InferredSlide, SlideInputs
 from tasks.inference.task import Inference, infer_slides_task
+from tasks.patches.shard_names import slide_of
 from tasks.report.data import Failure
 from transfer.manifest import Entry, Manifest, read_manifest
 
@@ -24,10 +25,10 @@ SCHEMA = "camnet-inference/1"
 
 
 class ScoredSlide(Record):
-    """One slide with its files below the site's root."""
+    """One slide with its files below the site's root, and its dense shards below the manifest's folder."""
 
     scores: SlideScores
-    shard: str
+    shards: tuple[str, ...]
     scores_file: Artifact
     heatmap: Artifact
 
@@ -56,39 +57,38 @@ def infer(context: RunContext, manifest: Artifact, trained: TrainResult) -> Infe
         return found.model_copy(update={"reused": True, "seconds": time.monotonic() - started})
     inputs = slide_inputs(named, manifest.under(site.root).parent)
     inference = infer_slides_task(site.root / trained.folder, inputs, folder, context.config.infer, context.config.seed)
-    result = _result(site.root, key, inference, seconds=time.monotonic() - started)
+    shards = {name: tuple(entry.path for entry in entries) for name, entries in grid_entries(named).items()}
+    result = _result(site.root, key, inference, shards, seconds=time.monotonic() - started)
     if not result.failures:
         atomic.write_text(folder / "inference.json", result.model_dump_json(indent=1))
     create_markdown_artifact(evaluation_markdown(result), key="evaluation", description=f"Inference {key}")
     return result
 
 
-def grid_entries(manifest: Manifest) -> list[Entry]:
-    """List the dense shards that are not empty."""
-    return [entry for entry in manifest.entries if entry.path.startswith(GRID) and entry.rows]
+def grid_entries(manifest: Manifest) -> dict[str, list[Entry]]:
+    """Give the dense shards of each slide, one or several parts of it, unless it has no patch in any of them."""
+    slides: dict[str, list[Entry]] = {}
+    for entry in manifest.entries:
+        if entry.path.startswith(GRID):
+            slides.setdefault(slide_of(Path(entry.path).name), []).append(entry)
+    return {name: entries for name, entries in slides.items() if any(entry.rows for entry in entries)}
 
 
 def slide_inputs(manifest: Manifest, folder: Path) -> list[SlideInputs]:
-    """Give each dense shard of `manifest` its thumbnail and its annotation."""
+    """Give the dense shards of each slide of `manifest` their thumbnail and their annotation."""
     paths = {entry.path for entry in manifest.entries}
     inputs = []
-    for entry in grid_entries(manifest):
-        name = slide_name(entry.path)
+    for name, entries in grid_entries(manifest).items():
         annotation = f"annotations/{name}.geojson"
         inputs.append(
             SlideInputs(
-                shard=folder / entry.path,
-                shard_digest=entry.digest,
+                shards=tuple(folder / entry.path for entry in entries),
+                shard_digests=tuple(entry.digest for entry in entries),
                 thumbnail=folder / f"thumbnails/{name}.jpg",
                 annotation=folder / annotation if annotation in paths else None,
             )
         )
     return inputs
-
-
-def slide_name(shard_path: str) -> str:
-    """Name of the slide that a shard's path is made of."""
-    return Path(shard_path).name.removesuffix(".patches.h5")
 
 
 def inference_key(context: RunContext, manifest: Manifest, trained: TrainResult) -> str:
@@ -123,12 +123,14 @@ def _finished(record: Path, key: str, root: Path) -> InferResult | None:
     return found if all_present(root, files) else None
 
 
-def _result(root: Path, key: str, inference: Inference, *, seconds: float) -> InferResult:
+def _result(
+    root: Path, key: str, inference: Inference, shards: dict[str, tuple[str, ...]], *, seconds: float
+) -> InferResult:
     return InferResult(
         key=key,
-        slides=tuple(_scored(root, key, slide) for slide in inference.done),
+        slides=tuple(_scored(root, key, slide, shards[slide.scores.slide]) for slide in inference.done),
         failures=tuple(
-            Failure(stage="infer", subject=slide_name(slide.shard.name), cause=slide.reason, remedy=slide.remedy)
+            Failure(stage="infer", subject=slide_of(slide.shard.name), cause=slide.reason, remedy=slide.remedy)
             for slide in inference.failed
         ),
         evaluation=inference.evaluation,
@@ -137,10 +139,10 @@ def _result(root: Path, key: str, inference: Inference, *, seconds: float) -> In
     )
 
 
-def _scored(root: Path, key: str, slide: InferredSlide) -> ScoredSlide:
+def _scored(root: Path, key: str, slide: InferredSlide, shards: tuple[str, ...]) -> ScoredSlide:
     return ScoredSlide(
         scores=slide.scores,
-        shard=f"{GRID}{slide.scores.slide}.patches.h5",
+        shards=shards,
         scores_file=describe(root, slide.scores_path, made_by="camnet-scores/1", key=key),
         heatmap=describe(root, slide.heatmap_path, made_by=SCHEMA, key=key),
     )

@@ -49,15 +49,15 @@ class OpenCluster:
     check: Callable[[], None]
 
 
-def open_cluster(site: Site, *, run: str, slides: int) -> AbstractContextManager[OpenCluster]:
+def open_cluster(site: Site, *, run: str, tasks: int) -> AbstractContextManager[OpenCluster]:
     """Open the cluster that the ``[dask]`` table of a site describes; close it, and end its jobs, after the block.
 
     Parameters
     ----------
     run
         Name of the run, for the names of the jobs.
-    slides
-        How many there are to do: never more workers are asked for.
+    tasks
+        How many can be done at the same time: never more workers are asked for.
 
     Raises
     ------
@@ -65,21 +65,21 @@ def open_cluster(site: Site, *, run: str, slides: int) -> AbstractContextManager
         The table asks for what there is not.
     """
     if site.dask.cluster == "local":
-        return _local(site, slides)
+        return _local(site, tasks)
     if site.dask.slurm is not None and site.dask.cluster == "slurm":
-        return _slurm(site, site.dask.slurm, run, slides)
-    return _of_class(site, slides)
+        return _slurm(site, site.dask.slurm, run, tasks)
+    return _of_class(site, tasks)
 
 
 @contextmanager
-def _local(site: Site, slides: int) -> Iterator[OpenCluster]:
-    workers = min(site.dask.workers, slides)
+def _local(site: Site, tasks: int) -> Iterator[OpenCluster]:
+    workers = min(site.dask.workers, tasks)
     with dask.config.set(ONE_SLIDE_A_WORKER), _made(LocalCluster, local_keywords(site.dask, workers), site) as cluster:
         yield OpenCluster(_runner(cluster), lambda: cluster.scale(workers), _nothing_to_check)
 
 
 @contextmanager
-def _of_class(site: Site, slides: int) -> Iterator[OpenCluster]:
+def _of_class(site: Site, tasks: int) -> Iterator[OpenCluster]:
     module, _, name = site.dask.cluster.rpartition(".")
     try:
         kind = getattr(importlib.import_module(module), name)
@@ -90,12 +90,12 @@ def _of_class(site: Site, slides: int) -> Iterator[OpenCluster]:
             remedy="correct cluster in [dask] of the site file, or install the package that has it",
         ) from error
     with dask.config.set(ONE_SLIDE_A_WORKER), _made(kind, site.dask.keywords, site) as cluster:
-        most = min(site.dask.workers, slides)
+        most = min(site.dask.workers, tasks)
         yield OpenCluster(_runner(cluster), lambda: cluster.adapt(minimum_jobs=1, maximum_jobs=most), _nothing_to_check)
 
 
 @contextmanager
-def _slurm(site: Site, jobs: SlurmJobs, run: str, slides: int) -> Iterator[OpenCluster]:
+def _slurm(site: Site, jobs: SlurmJobs, run: str, tasks: int) -> Iterator[OpenCluster]:
     _refuse_missing_commands(site)
     _refuse_unreachable_server(jobs)
     name = f"camnet-{run}-{secrets.token_hex(4)}"
@@ -111,7 +111,7 @@ def _slurm(site: Site, jobs: SlurmJobs, run: str, slides: int) -> Iterator[OpenC
         try:
             with _made(SLURMCluster, keywords, site) as cluster:
                 watch = SlurmWatch(jobs, site=site.name, name=name, cluster=cluster, submissions=submissions)
-                bounds = adaptive_bounds(jobs, slides)
+                bounds = adaptive_bounds(jobs, tasks)
                 try:
                     yield OpenCluster(_runner(cluster), lambda: cluster.adapt(**bounds), watch)
                 finally:

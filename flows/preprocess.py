@@ -1,4 +1,4 @@
-"""Layer 1 as a flow: slides to shards, one task a slide, on the Dask cluster of the site."""
+"""Layer 1 as a flow: slides to shards, one task a slide or a part of a large one, on the Dask cluster of the site."""
 
 from __future__ import annotations
 
@@ -12,14 +12,13 @@ from flows.context import RunContext
 from flows.open_cluster import open_cluster
 from flows.site_flow import site_flow
 from flows.slide_batch import preprocess_slides
-from flows.slide_jobs import finished_outcome, patches_folder, slide_jobs
+from flows.slide_jobs import finished_outcome, patches_folder, slide_jobs, work_of
 from tasks.artifacts import Artifact, Record, describe
 from tasks.caching import content_key
 from tasks.errors import InputError, IntegrityError
 from tasks.patches.outcome import SlideOutcome
-from transfer.manifest import Kind, Manifest, manifest_of, read_manifest, write_manifest
+from transfer.manifest import MANIFEST_NAME, Kind, Manifest, manifest_of, read_manifest, write_manifest
 
-MANIFEST_NAME = "manifest.json"
 MANIFEST_SCHEMA = "camnet-manifest/1"
 
 
@@ -50,9 +49,10 @@ def preprocess(context: RunContext) -> PreprocessResult:
     started = time.monotonic()
     jobs = slide_jobs(context)
     finished = {job.record.name: found for job in jobs if (found := finished_outcome(job)) is not None}
-    pending = [job for job in jobs if job.record.name not in finished]
+    pending = [work_of(job) for job in jobs if job.record.name not in finished]
     if pending:
-        with open_cluster(context.source, run=context.config.name, slides=len(pending)) as cluster:
+        tasks = sum(map(len, pending))
+        with open_cluster(context.source, run=context.config.name, tasks=tasks) as cluster:
             finished |= {outcome.slide: outcome for outcome in preprocess_slides(pending, cluster)}
     outcomes = tuple(finished[job.record.name] for job in jobs)
     create_table_artifact(_table(outcomes), key="slides", description="Slides after preprocessing")

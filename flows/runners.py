@@ -76,9 +76,9 @@ def worker_options(jobs: SlurmJobs) -> list[str]:
     ]
 
 
-def adaptive_bounds(jobs: SlurmJobs, slides: int) -> dict[str, int]:
-    """Give the bounds of the number of jobs: no more than so many slides can use."""
-    most = min(jobs.maximum_jobs, -(-slides // jobs.processes))
+def adaptive_bounds(jobs: SlurmJobs, tasks: int) -> dict[str, int]:
+    """Give the bounds of the number of jobs: no more than so many tasks can use."""
+    most = min(jobs.maximum_jobs, -(-tasks // jobs.processes))
     return {"minimum_jobs": min(jobs.minimum_jobs, most), "maximum_jobs": most}
 
 

@@ -10,7 +10,7 @@ from flows.runners import log_pattern
 
 
 def part_of(count: int, task: int, of: int) -> range:
-    """Give the indices of the slides that array task `task` of `of` does: each slide is in exactly one."""
+    """Give the indices of the slides (or parts) that array task `task` of `of` does: each is in exactly one."""
     return range(task, count, of)
 
 

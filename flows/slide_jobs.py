@@ -7,20 +7,25 @@ from pathlib import Path
 
 from deployments.sites import Site
 from flows.context import RunContext
-from tasks.errors import CamNetError, PermanentFault
-from tasks.patches.outcome import SlideOutcome
-from tasks.patches.preprocess import failed_outcome, find_outcome, preprocess_slide
-from tasks.patches.slide_job import SlideJob
-from tasks.slides.cohort import find_slides
+from tasks.errors import CamNetError, InputError, PermanentFault
+from tasks.patches.outcome import SlideOutcome, failed_outcome
+from tasks.patches.preprocess import find_outcome, preprocess_part, preprocess_slide
+from tasks.patches.shard_names import is_like_a_part
+from tasks.patches.slide_job import SlideJob, SlidePart
+from tasks.patches.slide_parts import count_parts, find_part, slide_parts
+from tasks.slides.cohort import SlideRecord, find_slides
 from tasks.slides.split import assign_splits
 
 log = logging.getLogger(__name__)
+Work = SlideJob | SlidePart
+"""What one task does: a slide, or a part of a large one."""
 
 
 def slide_jobs(context: RunContext) -> list[SlideJob]:
     """List the slides of the cohort with their splits, in the order of their names."""
     config = context.config
     records = find_slides(config.cohort)
+    _refuse_names_of_parts(records)
     splits = assign_splits(records, config.cohort.validation_fraction, config.cohort.test_fraction, config.seed)
     return [
         SlideJob(
@@ -47,13 +52,32 @@ def finished_outcome(job: SlideJob) -> SlideOutcome | None:
     return None if key is None else find_outcome(job, key)
 
 
-def preprocess_here(job: SlideJob) -> SlideOutcome:
-    """Do one slide in this process; whatever goes wrong is its outcome, so that the next one is done too."""
+def work_of(job: SlideJob) -> list[Work]:
+    """Divide a slide into what can be done at the same time; its header is read."""
+    parts = count_parts(job)
+    return [job] if parts == 1 else [*slide_parts(job, parts)]
+
+
+def slide_of_work(work: Work) -> SlideJob:
+    """Give the slide that some work belongs to."""
+    return work if isinstance(work, SlideJob) else work.job
+
+
+def is_finished(work: Work) -> bool:
+    """Look for finished work without reading the slide."""
+    if isinstance(work, SlideJob):
+        return finished_outcome(work) is not None
+    key = work.job.known_key()
+    return key is not None and (find_part(work, key) is not None or find_outcome(work.job, key) is not None)
+
+
+def preprocess_here(work: Work) -> SlideOutcome:
+    """Do one slide or part in this process; whatever goes wrong is its outcome, so that the next one is done too."""
     try:
-        outcome = preprocess_slide(job)
+        outcome = preprocess_slide(work) if isinstance(work, SlideJob) else preprocess_part(work)
     except Exception as error:  # the other slides go on, whatever it was; the outcome names it
-        outcome = broken_off(job, error)
-    log.info(outcome_line(outcome))
+        outcome = broken_off(slide_of_work(work), error)
+    log.info(outcome_line(outcome) if isinstance(work, SlideJob) else part_line(work, outcome))
     return outcome
 
 
@@ -78,3 +102,22 @@ def outcome_line(outcome: SlideOutcome) -> str:
         f"{outcome.slide}: {outcome.tumour_patches} tumour, {outcome.normal_patches} normal, "
         f"{outcome.grid_patches} grid patches in {outcome.seconds:.1f} s"
     )
+
+
+def part_line(part: SlidePart, outcome: SlideOutcome) -> str:
+    """Tell in one line what became of a part of a slide."""
+    if outcome.state != "done":
+        return f"{outcome.slide}, {part.name} {outcome.state}: {outcome.reason}"
+    sampled = f"{outcome.tumour_patches} tumour, {outcome.normal_patches} normal patches"
+    made = f"{outcome.grid_patches} grid patches" if part.number else sampled
+    return f"{outcome.slide}, {part.name}: {made} in {outcome.seconds:.1f} s"
+
+
+def _refuse_names_of_parts(records: list[SlideRecord]) -> None:
+    for record in records:
+        if is_like_a_part(record.name):
+            raise InputError(
+                "has the name of a part of another slide",
+                subject=record.path,
+                remedy="rename it, or give it another name in a table of slides",
+            )

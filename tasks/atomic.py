@@ -110,3 +110,23 @@ def disk_fault(error: OSError, path: Path | str) -> Exception:
             remedy="check that the folder exists and belongs to you, or name another one",
         )
     return error
+
+
+def append_line(path: Path, line: bytes) -> None:
+    """Add a line to a file with a single write, making the file and its folder when they are missing.
+
+    Several processes may do so at once. A line that a dying process left unfinished is closed before.
+
+    Raises
+    ------
+    OSError
+        It cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
+    try:
+        size_bytes = os.fstat(descriptor).st_size
+        torn = size_bytes > 0 and os.pread(descriptor, 1, size_bytes - 1) != b"\n"
+        os.write(descriptor, (b"\n" if torn else b"") + line + b"\n")
+    finally:
+        os.close(descriptor)

@@ -39,6 +39,21 @@ def rooms(names: set[str]) -> set[str]:
     return {name.split(".")[0] for name in names}
 
 
+def reads_associated_images(tree: ast.AST) -> bool:
+    """Whether a name, an attribute, an import or a text of the code is that of OpenSlide's access to them."""
+    words: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            words.add(node.attr)
+        elif isinstance(node, ast.Name):
+            words.add(node.id)
+        elif isinstance(node, ast.alias):
+            words.add(node.name)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            words.add(node.value)
+    return any("associated_image" in word for word in words)
+
+
 def in_room(room: str) -> list[Path]:
     return [path for path in SOURCES if path.relative_to(REPOSITORY).parts[0] == room]
 
@@ -82,7 +97,7 @@ def test_deployments_import_no_stage_and_no_flow(path: Path) -> None:
     names = imported(path)
     assert not rooms(names) & {"flows", "transfer"}
     modules = {".".join(name.split(".")[:2]) for name in names if name.startswith("tasks.")}
-    assert modules <= FOUNDATIONS | {"tasks.config"}
+    assert modules <= FOUNDATIONS | {"tasks.config", "tasks.settings"}
 
 
 @pytest.mark.parametrize("name", sorted(FOUNDATIONS - {"tasks.artifacts"}))
@@ -109,6 +124,25 @@ def test_files_and_functions_fit_a_head_and_a_screen(path: Path) -> None:
             first = node.body[1] if ast.get_docstring(node) and len(node.body) > 1 else node.body[0]
             length = int(node.end_lineno or 0) - first.lineno + 1
             assert length <= 45, f"{path}:{node.lineno} {node.name} has {length} lines"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=module_name)
+def test_label_and_macro_images_are_never_read(path: Path) -> None:
+    """They show names and numbers of patients."""
+    assert not reads_associated_images(ast.parse(path.read_text()))
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "slide.associated_images['label']",
+        "getattr(slide, 'associated_images')",
+        "from openslide.lowlevel import read_associated_image",
+        "openslide.lowlevel.get_associated_image_names(slide)",
+    ],
+)
+def test_reading_a_label_image_would_be_found(code: str) -> None:
+    assert reads_associated_images(ast.parse(code))
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=module_name)

@@ -1,14 +1,19 @@
-"""One file of a carrier's group, in one attempt."""
+"""What a carrier is given at once: groups of files, and how far each of them has come in one attempt."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
 
 from tasks.errors import CamNetError
 from transfer.file_move import Effort, FileMove
 from transfer.journal import Journal, Target
+from transfer.ledger import LedgerRow, megabits_per_s
 from transfer.manifest import Entry
+from transfer.model import Batch
 from transfer.ranges import Range
+
+_GROUP_BYTES = 256 << 20
 
 
 @dataclass
@@ -23,6 +28,8 @@ class Item:
         ``failed`` until it is ``done`` or ``already`` there.
     shares_fault
         The fault is that of the whole group; alone the file may come through.
+    doubt
+        What broke off when it was carried, although it looks whole.
     """
 
     entry: Entry
@@ -34,11 +41,31 @@ class Item:
     state: str = "failed"
     fault: CamNetError | None = None
     shares_fault: bool = False
+    doubt: CamNetError | None = None
 
     @property
     def is_open(self) -> bool:
         """Whether something is still to be done for it."""
         return self.state == "failed" and self.fault is None
+
+    def row(self, batch: Batch, protocol: str, retries: int, start: str) -> LedgerRow:
+        """Write down the attempt."""
+        return LedgerRow.model_validate(
+            {
+                "start": start,
+                "run": batch.run,
+                "source": batch.source.site,
+                "destination": batch.destination.site,
+                "protocol": protocol,
+                "path": self.entry.path,
+                "file_bytes": self.entry.bytes,
+                "retries": retries,
+                "outcome": self.state,
+                "error": str(self.fault) if self.fault else ("interrupted" if self.state == "failed" else None),
+                "megabits_per_s": megabits_per_s(self.effort.wire_bytes, self.effort.wire_seconds),
+                **asdict(self.effort),
+            }
+        )
 
 
 @dataclass(frozen=True)
@@ -48,3 +75,18 @@ class Part:
     item: Item
     journal: Journal
     range: Range
+
+
+def groups(entries: Sequence[Entry], most_files: int, *, alone_bytes: int) -> Iterator[list[Entry]]:
+    """Give files larger than `alone_bytes` alone, and the others together: at most `most_files`, about 256 MiB."""
+    group: list[Entry] = []
+    for entry in entries:
+        if entry.bytes > alone_bytes:
+            yield [entry]
+            continue
+        group.append(entry)
+        if len(group) >= most_files or sum(one.bytes for one in group) >= _GROUP_BYTES:
+            yield group
+            group = []
+    if group:
+        yield group

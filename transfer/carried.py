@@ -4,30 +4,29 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import asdict
 
 from tasks.errors import CamNetError, InputError, PolicyRefusal, RetryableFault
 from transfer.brake import Brake, Cancelled
-from transfer.cargo import Item, Part
+from transfer.cargo import Item, Part, groups
 from transfer.carrier import Carrier, Load, Watch
 from transfer.engine import ignore_progress
 from transfer.faults import fault_of
 from transfer.file_move import FileMove
 from transfer.journal import Journal, Target
 from transfer.lane import Lane
-from transfer.ledger import Ledger, LedgerRow, megabits_per_s, utc_now
+from transfer.ledger import Ledger, utc_now
 from transfer.manifest import Entry
 from transfer.model import Batch, Endpoint, Features, Outcome, Progress, TransferOptions, failed_outcome
 from transfer.policy import refuse_forbidden
+from transfer.program import UnclearFault
 from transfer.ranges import total_bytes
 from transfer.retry import pause_s
 from transfer.store import ByteStore
 
 _log = logging.getLogger(__name__)
-_GROUP_BYTES = 256 << 20
-_PROBE_BYTES = 64 << 10
+_PROBE_BYTES = 4 << 20  # more than programs take back of a file when a write fails
 
 
 class CarriedMover:
@@ -59,6 +58,7 @@ class CarriedMover:
         self._options = options
         self._ledger = ledger
         self._brake = Brake()
+        self._unreachable: CamNetError | None = None
 
     @property
     def features(self) -> Features:
@@ -75,31 +75,22 @@ class CarriedMover:
             raise InputError("the batch goes between other ends than this mover", subject=batch.run)
         refuse_forbidden(batch)
         outcomes: dict[str, Outcome] = {}
-        with closing(Lane(*self._open)) as lane, closing(self._carrier):
-            for group in self._groups(batch.entries):
-                outcomes.update(self._move_group(batch, group, lane, progress))
-        self._brake.release()
+        self._unreachable = None
+        try:
+            with closing(Lane(*self._open)) as lane, closing(self._carrier):
+                for group in groups(batch.entries, self._carrier.most_files, alone_bytes=self._options.chunk_bytes):
+                    outcomes.update(self._move_group(batch, group, lane, progress))
+        finally:
+            self._brake.release()
         return [outcomes[entry.path] for entry in batch.entries]
-
-    def _groups(self, entries: Sequence[Entry]) -> Iterator[list[Entry]]:
-        """Large files alone, small ones together."""
-        group: list[Entry] = []
-        for entry in entries:
-            if entry.bytes > self._options.chunk_bytes:
-                yield [entry]
-                continue
-            group.append(entry)
-            if len(group) >= self._carrier.most_files or sum(one.bytes for one in group) >= _GROUP_BYTES:
-                yield group
-                group = []
-        if group:
-            yield group
 
     def _move_group(self, batch: Batch, entries: Sequence[Entry], lane: Lane, progress: Progress) -> dict[str, Outcome]:
         """Move a group with all attempts; only what concerns the whole batch is raised."""
         outcomes: dict[str, Outcome] = {}
         items = [self._item(batch, entry, progress) for entry in entries]
-        for k in range(self._options.attempts):
+        # Where the last group found no connection after all its attempts, the next one asks once.
+        attempts = 1 if self._unreachable else self._options.attempts
+        for k in range(attempts):
             self._attempt(batch, items, lane, k)
             again = []
             for item in items:
@@ -107,7 +98,7 @@ class CarriedMover:
                 passes = isinstance(fault, RetryableFault) and not self._brake.is_stopped
                 if fault is None:
                     outcomes[path] = Outcome.model_validate({"path": path, "state": item.state})
-                elif passes and k + 1 < self._options.attempts:
+                elif passes and k + 1 < attempts:
                     again.append(Item(item.entry, item.target, item.move))
                 elif item.shares_fault and not isinstance(fault, RetryableFault):
                     # One bad file must not take the others with it: from here on each goes alone.
@@ -143,6 +134,7 @@ class CarriedMover:
     def _attempt(self, batch: Batch, items: Sequence[Item], lane: Lane, retries: int) -> None:
         """Bring every item one attempt further, and write its row."""
         start = utc_now()
+        self._unreachable = None
         try:
             with ExitStack() as stack:
                 for item in items:
@@ -152,14 +144,18 @@ class CarriedMover:
                     self._guarded(item, lane, lambda item=item: self._finish(item, lane))  # type: ignore[misc]  # as above
         finally:
             for item in items:
-                self._record(batch, item, retries, start)
+                self._ledger.append(item.row(batch, self.features.protocol, retries, start))
 
     def _guarded(self, item: Item, lane: Lane, step: Callable[[], None]) -> None:
         """Take one step of one item; what it cannot do becomes its fault."""
         if not item.is_open:
             return
+        if self._unreachable:
+            item.fault = self._unreachable
+            return
         try:
             self._brake.wait(0)
+            lane.connect()
             step()
         except (InputError, PolicyRefusal):
             raise
@@ -167,19 +163,24 @@ class CarriedMover:
             fault = fault_of(problem, subject=f"{item.target.site}:{item.target.path}")
             if fault is None:
                 raise
-            self._fail(item, fault, lane)
+            item.fault = fault
+            if not isinstance(fault, RetryableFault):
+                self._clean(item, lane)
+            elif fault is not problem:
+                self._disconnect(lane, fault)
 
-    def _fail(self, item: Item, fault: CamNetError, lane: Lane) -> None:
-        item.fault = fault
-        if isinstance(fault, RetryableFault):
-            lane.close()
-        elif item.journal:
-            self._clean(item, item.journal, lane)
+    def _disconnect(self, lane: Lane, fault: CamNetError) -> None:
+        """Close what is broken; when it could not even be opened, the other files need not try."""
+        if not lane.is_connected:
+            self._unreachable = fault
+        lane.close()
 
-    def _clean(self, item: Item, journal: Journal, lane: Lane) -> None:
+    def _clean(self, item: Item, lane: Lane) -> None:
         """Take away what a file leaves that cannot be moved; the first error is the one that matters."""
+        if not item.journal:
+            return
         try:
-            item.move.clean(lane, journal)
+            item.move.clean(lane, item.journal)
         except Exception as problem:
             if fault_of(problem, subject=item.target.partial) is None:
                 raise
@@ -191,12 +192,13 @@ class CarriedMover:
         if there and not (journals / item.target.journal_name()).exists():
             item.state = "already"
             return
-        item.journal = stack.enter_context(closing(Journal(journals, item.target)))
+        flushed = item.entry.bytes > self._options.chunk_bytes
+        item.journal = stack.enter_context(closing(Journal(journals, item.target, flushed=flushed)))
         if there:
             item.move.clean(lane, item.journal)
             item.state = "already"
             return
-        item.todo = item.move.prepare(lane, item.journal, keep_begun=self._carrier.continues_partial)
+        item.todo = item.move.prepare(lane, item.journal, continues=self._carrier.continues_partial)
 
     def _carry(self, batch: Batch, items: Sequence[Item], lane: Lane) -> None:
         """Carry the parts that are missing: the first part of every file, then the second, and so on."""
@@ -204,7 +206,8 @@ class CarriedMover:
             fault = self._carry_parts(batch, parts, lane)
             for part in parts:
                 if fault is None:
-                    part.journal.arrive(part.range)
+                    start, length = part.range
+                    part.journal.arrive((0, start + length) if self._carrier.continues_partial else part.range)
                     part.item.todo.pop(0)
             if fault:
                 break
@@ -215,72 +218,74 @@ class CarriedMover:
 
     def _carry_parts(self, batch: Batch, parts: Sequence[Part], lane: Lane) -> CamNetError | None:
         """Let the carrier work; give its fault, and note the seconds."""
-        loads = []
-        before_bytes = {part.item.target.partial: total_bytes(part.journal.arrived) for part in parts}
+        loads = [self._load(batch, part) for part in parts]
+        before_bytes = {part.item.target.partial: self._before_bytes(part) for part in parts}
         moves = {part.item.target.partial: part.item.move for part in parts}
-        for part in parts:
-            part.item.effort.bytes_resent += part.journal.begin(part.range)
-            source = batch.source_path(part.item.entry)
-            loads.append(Load(source, part.item.target.partial, part.item.entry.bytes, *part.range))
 
         def tell(partial_path: str, arrived_bytes: int) -> None:
             moves[partial_path].arrived(before_bytes[partial_path] + arrived_bytes)
 
         watch = Watch(lambda: lane.destination, loads, tell)
-
         started_s, startup_s, fault = time.monotonic(), 0.0, None
         try:
             startup_s = self._carrier.carry(loads, watch, self._brake)
         except (InputError, PolicyRefusal):
+            for part in parts:
+                self._clean(part.item, lane)
             raise
-        except CamNetError as problem:
-            fault = problem
+        except Exception as problem:  # the control connection breaks while the carrier is watched
+            fault = fault_of(problem, subject=f"{batch.source.site} → {batch.destination.site}")
+            if fault is None:
+                raise
+            if fault is not problem:
+                self._disconnect(lane, fault)
         wire_s = max(0.0, time.monotonic() - started_s - startup_s)
         whole_bytes = sum(load.size_bytes for load in loads)
         for part, load in zip(parts, loads, strict=True):
             share = load.size_bytes / whole_bytes if whole_bytes else 1 / len(loads)
             part.item.effort.wire_seconds += share * wire_s
             part.item.effort.startup_seconds += share * startup_s
-            part.item.effort.wire_bytes += load.size_bytes if fault is None else 0
+            part.item.effort.wire_bytes += load.size_bytes if fault is None else watch.arrived_bytes(load.partial_path)
             if self._carrier.features.parallel:
                 part.item.effort.streams = self._options.streams
         return fault
 
+    def _before_bytes(self, part: Part) -> int:
+        return part.range[0] if self._carrier.continues_partial else total_bytes(part.journal.arrived)
+
+    def _load(self, batch: Batch, part: Part) -> Load:
+        again_bytes = part.journal.begin(part.range)
+        if not (self._carrier.continues_partial and part.range[0]):
+            part.item.effort.bytes_resent += again_bytes
+        source = batch.source_path(part.item.entry)
+        return Load(source, part.item.target.partial, part.item.entry.bytes, *part.range)
+
     def _blame(self, item: Item, fault: CamNetError, files: int, lane: Lane) -> None:
-        """Give the carrier's fault to a file, unless it came through whole before."""
+        """Give the carrier's fault to a file, unless it looks whole: what it has decides then."""
         if isinstance(fault, Cancelled):
             raise fault
+        item.shares_fault = files > 1
         state = lane.destination.stat(item.target.partial)
         arrived_bytes = state.bytes if state else 0
         if arrived_bytes == item.entry.bytes and not self._carrier.segment_bytes:
+            item.doubt = fault
             return
-        # Programs say "Failure" where the store has an error number: a full disk, a lost permission.
-        probe = bytes(max(0, min(_PROBE_BYTES, item.entry.bytes - arrived_bytes)))
-        lane.destination.write(item.target.partial, arrived_bytes, (probe,))
-        item.shares_fault = files > 1
+        self._probe(item, lane, fault, arrived_bytes)
         raise fault
 
     def _finish(self, item: Item, lane: Lane) -> None:
-        if item.journal:
-            item.move.finish(lane, item.journal, item.effort)
-            item.state = "done"
+        if not item.journal:
+            return
+        try:
+            item.move.finish(lane, item.journal, item.effort, item.doubt)
+        except UnclearFault as fault:
+            # It only looked whole: scp gives a file its full length also when the disk was full.
+            self._probe(item, lane, fault, item.entry.bytes)
+            raise
+        item.state = "done"
 
-    def _record(self, batch: Batch, item: Item, retries: int, start: str) -> None:
-        error = str(item.fault) if item.fault else ("interrupted" if item.state == "failed" else None)
-        row = LedgerRow.model_validate(
-            {
-                "start": start,
-                "run": batch.run,
-                "source": batch.source.site,
-                "destination": batch.destination.site,
-                "protocol": self.features.protocol,
-                "path": item.entry.path,
-                "file_bytes": item.entry.bytes,
-                "retries": retries,
-                "outcome": item.state,
-                "error": error,
-                "megabits_per_s": megabits_per_s(item.effort.wire_bytes, item.effort.wire_seconds),
-                **asdict(item.effort),
-            }
-        )
-        self._ledger.append(row)
+    def _probe(self, item: Item, lane: Lane, fault: CamNetError, arrived_bytes: int) -> None:
+        """Find out from the store, which has error numbers, what a program only calls "Failure": a full disk."""
+        if isinstance(fault, UnclearFault) and not self._carrier.continues_partial:
+            start = min(arrived_bytes, max(0, item.entry.bytes - _PROBE_BYTES))
+            lane.destination.write(item.target.partial, start, (bytes(min(_PROBE_BYTES, item.entry.bytes - start)),))

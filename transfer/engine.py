@@ -82,10 +82,12 @@ class Engine:
         large = [entry for entry in batch.entries if entry.bytes > self._options.chunk_bytes]
         small = [entry for entry in batch.entries if entry.bytes <= self._options.chunk_bytes]
         self._connection_is_down.clear()
-        with self._lanes() as lanes:
-            outcomes = [self._move_file(batch, entry, lanes, guarded) for entry in large]
-            outcomes += self._move_side_by_side(batch, small, lanes, guarded)
-        self._brake.release()
+        try:
+            with self._lanes() as lanes:
+                outcomes = [self._move_file(batch, entry, lanes, guarded) for entry in large]
+                outcomes += self._move_side_by_side(batch, small, lanes, guarded)
+        finally:
+            self._brake.release()
         by_path = {outcome.path: outcome for outcome in outcomes}
         return [by_path[entry.path] for entry in batch.entries]
 

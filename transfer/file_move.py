@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 
-from tasks.errors import IntegrityError, RetryableFault
+from tasks.errors import CamNetError, IntegrityError, RetryableFault
 from transfer import ranges
 from transfer.brake import Brake
 from transfer.journal import Journal, Target
@@ -113,21 +113,32 @@ class FileMove:
                 self._follower.close()
                 self._follower = None
 
-    def prepare(self, lane: Lane, journal: Journal, *, keep_begun: bool = False) -> list[Range]:
+    def prepare(self, lane: Lane, journal: Journal, *, continues: bool = False) -> list[Range]:
         """Look at the source, make partial file and journal fit each other; return what has to be sent.
 
         Parameters
         ----------
-        keep_begun
-            Keep a partial file of this version also when nothing of it was acknowledged.
+        continues
+            A partial file of this version was written from its start to its end: what it has is kept, and
+            only its rest has to be sent, although nothing of it was acknowledged.
         """
         self._check_source(lane)
-        self._fit_partial(lane, journal, keep_begun=keep_begun)
-        return ranges.missing(journal.arrived, self._entry.bytes, self._chunk_bytes)
+        begun_bytes = self._fit_partial(lane, journal, continues=continues)
+        there = journal.arrived or ([(0, begun_bytes)] if begun_bytes else [])
+        self.arrived(ranges.total_bytes(there))
+        return ranges.missing(there, self._entry.bytes, self._chunk_bytes)
 
-    def finish(self, lane: Lane, journal: Journal, effort: Effort) -> None:
-        """Verify what lies under the partial name and give it its final one."""
+    def finish(self, lane: Lane, journal: Journal, effort: Effort, doubt: CamNetError | None = None) -> None:
+        """Verify what lies under the partial name and give it its final one.
+
+        Parameters
+        ----------
+        doubt
+            Raised when the file is not right, instead of asking for the reason: what broke off when it was sent.
+        """
         if not self._verified(lane, self._target.partial, effort):
+            if doubt:
+                raise doubt
             self._explain_damage(lane, journal)
         lane.destination.publish(self._target.partial, self._target.path)
         self.arrived(self._entry.bytes)
@@ -151,20 +162,27 @@ class FileMove:
                 remedy=_CHANGED,
             )
 
-    def _fit_partial(self, lane: Lane, journal: Journal, *, keep_begun: bool) -> None:
+    def _fit_partial(self, lane: Lane, journal: Journal, *, continues: bool) -> int:
+        """Return the bytes of a kept partial file of which the journal does not say that they arrived."""
         if journal.stale_partial:
             lane.destination.remove(journal.stale_partial)
             journal.stale_partial = None
         state = lane.destination.stat(self._target.partial)
         needed = max((start + length for start, length in journal.arrived), default=0)
-        if journal.arrived and (state is None or not needed <= state.bytes <= self._entry.bytes):
+        fits = state is not None and needed <= state.bytes <= self._entry.bytes
+        if state and continues and journal.arrived:
+            # Chunks of another protocol, over several streams, leave holes that the size does not show.
+            fits = state.bytes == ranges.total_bytes(journal.arrived)
+        if journal.arrived and not fits:
             journal.restart()
-        kept = state is not None and (journal.arrived or (keep_begun and journal.begun))
-        if state is not None and not kept:
+        elif journal.arrived:
+            return 0
+        elif state and fits and continues and journal.begun:
+            return state.bytes
+        if state is not None:
             lane.destination.remove(self._target.partial)
-        if not kept:
-            lane.destination.write(self._target.partial, 0, ())
-        self.arrived(ranges.total_bytes(journal.arrived))
+        lane.destination.write(self._target.partial, 0, ())
+        return 0
 
     def _send(self, todo: list[Range], lanes: Sequence[Lane], journal: Journal, effort: Effort) -> None:
         """Send the chunks over all lanes; the first error ends the others after their chunk."""

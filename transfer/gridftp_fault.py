@@ -7,9 +7,10 @@ from collections.abc import Sequence
 
 from tasks.errors import CamNetError, InputError
 from transfer.gridftp_end import GridftpEnd
-from transfer.openssh import ssh_fault
+from transfer.program import program_fault
 
 _NEW_PROXY = "make a new proxy certificate (grid-proxy-init), and run the same command again"
+_PASSING = r"end.of.file|connection (reset|refused|closed|timed out)|closed before connection|broken pipe"
 _USERS = (
     (r"permission denied \(", "an account refuses the key", "name the right key in [ssh] of the site file"),
     (
@@ -28,7 +29,7 @@ _USERS = (
         "globus-url-copy has no script to start ssh with",
         "install libglobus-ftp-client2 (the script is /usr/share/globus/gridftp-ssh)",
     ),
-    (r"expired", "a certificate has expired", _NEW_PROXY),
+    (r"expired \d+ minutes ago|(certificate|credential)( has)? expired", "a certificate has expired", _NEW_PROXY),
     (
         r"untrusted|unknown ca|local trusted ca certificate|verify failed|trusted ca certificates directory",
         "a certificate is not of a trusted authority",
@@ -60,4 +61,5 @@ def gridftp_fault(status: int, said: str, ssh_said: str, ends: Sequence[GridftpE
     for pattern, cause, remedy in _USERS:
         if re.search(pattern, f"{ssh_said}\n{said}", re.IGNORECASE):
             return InputError(f"{cause} ({words[-400:]})", subject=subject, remedy=remedy)
-    return ssh_fault(f"globus-url-copy ({subject})", status, words, None)
+    passes = bool(re.search(_PASSING, words, re.IGNORECASE))
+    return program_fault("globus-url-copy", status, words, subject=subject, passes=passes)

@@ -36,6 +36,11 @@ class Lane:
             self._destination = self._open_destination()
         return self._destination
 
+    @property
+    def is_connected(self) -> bool:
+        """Whether both ends were opened; the connections may be broken."""
+        return self._source is not None and self._destination is not None
+
     def connect(self) -> None:
         """Connect both ends now, so that no connecting is counted as transfer."""
         _ = self.source, self.destination

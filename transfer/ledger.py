@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -84,20 +83,9 @@ class Ledger:
             The ledger cannot be written.
         """
         try:
-            self._append(row.model_dump_json().encode() + b"\n")
+            atomic.append_line(self.path, row.model_dump_json().encode())
         except OSError as error:
             raise atomic.disk_fault(error, self.path) from error
-
-    def _append(self, line: bytes) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
-        try:
-            size_bytes = os.fstat(descriptor).st_size
-            if size_bytes and os.pread(descriptor, 1, size_bytes - 1) != b"\n":
-                line = b"\n" + line  # a writer died inside its row; ours must not be glued to it
-            os.write(descriptor, line)
-        finally:
-            os.close(descriptor)
 
     def read(self) -> list[LedgerRow]:
         """Return all whole rows, in order; rows that cannot be read are counted in the log."""

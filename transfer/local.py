@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import shutil
 import stat
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
@@ -129,6 +130,20 @@ class LocalStore:
                 os.unlink(name, dir_fd=folder)
         except FileNotFoundError:
             return
+
+    def remove_folder(self, path: str) -> None:
+        """See `ByteStore.remove_folder`."""
+        try:
+            with self._folder_of(path) as (folder, name):
+                os.rmdir(name, dir_fd=folder)
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST):
+                raise
+
+    def free_bytes(self) -> int | None:
+        """See `ByteStore.free_bytes`; of the nearest folder that exists."""
+        place = next(folder for folder in (self._root, *self._root.absolute().parents) if folder.is_dir())
+        return shutil.disk_usage(place).free
 
     def close(self) -> None:
         """See `ByteStore.close`; nothing is held between the calls."""

@@ -24,6 +24,7 @@ Kind = Literal["patches", "thumbnail", "annotation", "weights", "scores", "repor
 PIXEL_KINDS: frozenset[Kind] = frozenset({"patches", "thumbnail"})
 """Kinds that show tissue; a resident site keeps them."""
 
+MANIFEST_NAME = "manifest.json"
 MAX_MANIFEST_BYTES = 256 << 20
 _MAX_BYTES = 1 << 62
 _AGAIN = "make the manifest again with the stage that wrote the files"

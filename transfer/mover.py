@@ -12,11 +12,13 @@ from transfer.carried import CarriedMover
 from transfer.carrier import Carrier
 from transfer.choice import Choice, choose
 from transfer.engine import Engine, ignore_progress
+from transfer.fdt import FdtCarrier
 from transfer.gridftp import GridftpCarrier
 from transfer.ledger import Ledger
 from transfer.local import LocalStore
 from transfer.model import Batch, Endpoint, Features, Outcome, Progress, TransferOptions
 from transfer.open_store import open_store
+from transfer.rsync import RsyncCarrier
 from transfer.scp import ScpCarrier
 
 _log = logging.getLogger(__name__)
@@ -140,6 +142,16 @@ def _scp(source: Endpoint, destination: Endpoint, options: TransferOptions, ledg
     return _carried(ScpCarrier(source, destination, options), source, destination, options, ledger)
 
 
+def _rsync(source: Endpoint, destination: Endpoint, options: TransferOptions, ledger: Ledger) -> Mover:
+    _need_account("rsync", source, destination)
+    return _carried(RsyncCarrier(source, destination, options), source, destination, options, ledger)
+
+
+def _fdt(source: Endpoint, destination: Endpoint, options: TransferOptions, ledger: Ledger) -> Mover:
+    _need_account("fdt", source, destination)
+    return _carried(FdtCarrier(source, destination, options), source, destination, options, ledger)
+
+
 def _gridftp(source: Endpoint, destination: Endpoint, options: TransferOptions, ledger: Ledger) -> Mover:
     return _carried(GridftpCarrier(source, destination, options), source, destination, options, ledger)
 
@@ -166,4 +178,11 @@ def _need_account(protocol: str, source: Endpoint, destination: Endpoint) -> Non
         )
 
 
-_MOVERS: dict[str, _Make] = {"local": _local, "sftp": _sftp, "scp": _scp, "gridftp": _gridftp}
+_MOVERS: dict[str, _Make] = {
+    "local": _local,
+    "sftp": _sftp,
+    "scp": _scp,
+    "rsync": _rsync,
+    "gridftp": _gridftp,
+    "fdt": _fdt,
+}

@@ -5,17 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from tasks.errors import CamNetError, PermanentFault, RetryableFault
+from tasks.errors import CamNetError
 from transfer.model import SshAccount
+from transfer.program import program_fault
 
 _CIPHERS = "aes128-gcm@openssh.com,aes256-gcm@openssh.com,chacha20-poly1305@openssh.com,aes256-ctr"
-_LASTING = {
-    "no space left": "free some space there, then run the same command again; finished files are kept",
-    "quota exceeded": "ask for more quota or remove files there, then run the same command again",
-    "permission denied": "give the account write permission to that folder (read permission at the source)",
-    "read-only file system": "mount that file system writable, or name another folder in the site file",
-    "no such file": "make the manifest again, then transfer again",
-}
+_CONNECTION = 255  # the exit status when ssh itself failed
 
 
 def ssh_arguments(account: SshAccount, *, timeout_s: float) -> list[str]:
@@ -67,17 +62,8 @@ def ssh_fault(program: str, status: int, said: str, account: SshAccount | None) 
 
     What a host key or an account is wrong about, the control connection has found out before.
     """
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
-    words = " ".join(lines[-3:])[-500:] or "it said nothing"
     subject = f"{account.user}@{account.host}:{account.port}" if account else None
-    for cause, remedy in _LASTING.items():
-        if cause in said.lower() and status != 255:
-            return PermanentFault(f"{program} failed: {words}", subject=subject, remedy=remedy)
-    return RetryableFault(
-        f"{program} ended with {status}: {words}",
-        subject=subject,
-        remedy="nothing is lost: run the same command again and it goes on where it stopped",
-    )
+    return program_fault(program, status, said, subject=subject, passes=status == _CONNECTION)
 
 
 def _quoted(path: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -12,12 +13,23 @@ from pathlib import Path
 from typing import IO
 
 from tasks.artifacts import Record
-from tasks.errors import InputError, RetryableFault
+from tasks.errors import CamNetError, InputError, PermanentFault, RetryableFault
 from transfer.brake import Brake
 
 _LOOK_S = 0.2
 _END_S = 5.0
 _TAIL_BYTES = 16 << 10
+_LASTING = {
+    "no space left": "free some space there, then run the same command again; finished files are kept",
+    "quota exceeded": "ask for more quota or remove files there, then run the same command again",
+    "permission denied": "give the account write permission to that folder (read permission at the source)",
+    "read-only file system": "mount that file system writable, or name another folder in the site file",
+    "no such file": "make the manifest again, then transfer again",
+}
+
+
+class UnclearFault(RetryableFault):
+    """A program failed and did not say why: it may pass, or it may be a full disk."""
 
 
 class ProgramResult(Record):
@@ -64,26 +76,54 @@ def run_program(
     Cancelled
         The brake was stopped.
     """
+    if not shutil.which(arguments[0]):
+        raise InputError(
+            "there is no such program on this machine", subject=arguments[0], remedy="install it, or use auto"
+        )
     with _scratch_file(output_path) as output, _scratch_file() as errors:
-        try:
-            child = subprocess.Popen(
-                list(arguments),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=errors,
-                env={**os.environ, "LC_ALL": "C", **(environment or {})},
-                cwd=folder,
-                start_new_session=True,
-            )
-        except FileNotFoundError as error:
-            raise InputError(
-                "there is no such program on this machine", subject=arguments[0], remedy="install it, or use auto"
-            ) from error
+        child = subprocess.Popen(
+            [*_dying_with_us(), *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=errors,
+            env={**os.environ, "LC_ALL": "C", **(environment or {})},
+            cwd=folder,
+            start_new_session=True,
+        )
         try:
             status = _watched(child, brake, stall_s, arrived_bytes, arguments[0])
         finally:
             _end(child)
         return ProgramResult(status=status, output=_tail(output.fileno()), errors=_tail(errors.fileno()))
+
+
+def program_fault(program: str, status: int, said: str, *, subject: object = None, passes: bool = False) -> CamNetError:
+    """Put what a program said when it failed into our words.
+
+    Parameters
+    ----------
+    said
+        Its complaints; the last three lines are quoted.
+    passes
+        Whatever it said, another attempt may succeed.
+    """
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    words = " ".join(lines[-3:])[-500:] or "it said nothing"
+    for cause, remedy in _LASTING.items():
+        if cause in said.lower() and not passes:
+            return PermanentFault(f"{program} failed: {words}", subject=subject, remedy=remedy)
+    kind = RetryableFault if passes else UnclearFault
+    return kind(
+        f"{program} ended with {status}: {words}",
+        subject=subject,
+        remedy="nothing is lost: run the same command again and it goes on where it stopped",
+    )
+
+
+def _dying_with_us() -> list[str]:
+    """Have the child killed when we are: it must not write on while the next transfer of the same file begins."""
+    setpriv = shutil.which("setpriv")
+    return [setpriv, "--pdeathsig", "KILL", "--"] if setpriv else []
 
 
 def _scratch_file(path: Path | None = None) -> IO[bytes]:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from tasks.errors import InputError
 from transfer.brake import Brake
 from transfer.carrier import Load, Watch
 from transfer.model import Endpoint, Features, TransferOptions
-from transfer.openssh import ssh_arguments, ssh_fault
+from transfer.openssh import ssh_fault, write_ssh_config
 from transfer.program import run_program
+from transfer.staging import lay_out, staging_folder
 
 _GLOB = re.compile(r"([\\*?\[\]{}])")
 _ESCAPED = r"\\\1"
 _KBIT_IN_MB = 8000
+_UNKNOWN_OPTION = re.compile(r"(unknown|illegal|invalid) option", re.IGNORECASE)
 
 
 class ScpCarrier:
@@ -37,47 +39,44 @@ class ScpCarrier:
 
     def carry(self, loads: Sequence[Load], watch: Watch, brake: Brake) -> float:
         """See `Carrier.carry`."""
-        with tempfile.TemporaryDirectory(prefix="camnet-scp-") as scratch:
+        with staging_folder() as scratch:
             if len(loads) == 1:
-                names = [self._place(self._source, loads[0].source_path, is_source=True)]
-                names.append(self._place(self._destination, loads[0].partial_path, is_source=False))
+                names = [_place(self._source, loads[0].source_path, "source")]
+                names.append(_place(self._destination, loads[0].partial_path, "destination"))
             else:
-                self._lay_out(loads, Path(scratch))
-                names = [
-                    *map(str, sorted(Path(scratch).iterdir())),
-                    self._place(self._destination, "", is_source=False),
-                ]
-            self._run(names, watch, brake)
+                links = lay_out(loads, Path(self._source.root), scratch / "links")
+                names = [*map(str, sorted(links.iterdir())), _place(self._destination, "", "destination")]
+            self._run(names, scratch / "ssh_config", watch, brake)
         return 0.0
 
     def close(self) -> None:
         """See `Carrier.close`; nothing is held."""
 
-    def _lay_out(self, loads: Sequence[Load], scratch: Path) -> None:
-        """Give the files the names that they will have there: scp follows the links."""
-        for load in loads:
-            link = scratch / load.partial_path
-            link.parent.mkdir(parents=True, exist_ok=True)
-            link.symlink_to(Path(self._source.root).absolute() / load.source_path)
-
-    def _run(self, names: Sequence[str], watch: Watch, brake: Brake) -> None:
-        account = self._destination.ssh or self._source.ssh
-        arguments = ["scp", "-q", "-r"]
-        if account:
-            arguments += ssh_arguments(account, timeout_s=self._options.stall_s)
+    def _run(self, names: Sequence[str], config: Path, watch: Watch, brake: Brake) -> None:
+        ends = {"source": self._source.ssh, "destination": self._destination.ssh}
+        accounts = {name: account for name, account in ends.items() if account}
+        write_ssh_config(config, accounts, timeout_s=self._options.stall_s)
+        # -s: never the old protocol, in which a shell at the far side reads the names.
+        arguments = ["scp", "-r", "-s", "-F", str(config)]
         if self._options.limit_mb_per_s:
             arguments += ["-l", str(max(1, round(self._options.limit_mb_per_s * _KBIT_IN_MB)))]
         result = run_program(
             [*arguments, "--", *names], brake=brake, stall_s=self._options.stall_s, arrived_bytes=watch.look
         )
+        if _UNKNOWN_OPTION.search(result.errors):
+            raise InputError(
+                "is too old to carry files over SFTP, and without that a shell would read the file names",
+                subject="scp",
+                remedy="install OpenSSH 8.7 or newer, or use sftp or rsync",
+            )
         if result.status:
-            raise ssh_fault("scp", result.status, result.errors, account)
+            raise ssh_fault("scp", result.status, result.errors, self._destination.ssh or self._source.ssh)
 
-    def _place(self, end: Endpoint, path: str, *, is_source: bool) -> str:
-        full = f"{end.root.rstrip('/')}/{path}"
-        if end.ssh is None:
-            return str(Path(full).absolute())
-        # A relative root is relative to the account's home; the dot keeps a name like "a:b" from being a host.
-        full = full if full.startswith("/") else f"./{full}"
-        host = f"[{end.ssh.host}]" if ":" in end.ssh.host else end.ssh.host
-        return f"{end.ssh.user}@{host}:{_GLOB.sub(_ESCAPED, full) if is_source else full}"
+
+def _place(end: Endpoint, path: str, name: str) -> str:
+    full = f"{end.root.rstrip('/')}/{path}"
+    if end.ssh is None:
+        return str(Path(full).absolute())
+    # A relative root is relative to the account's home; the dot keeps a name like "a:b" from being a host.
+    full = full if full.startswith("/") else f"./{full}"
+    return f"{name}:{_GLOB.sub(_ESCAPED, full) if name == 'source' else full}"

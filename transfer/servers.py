@@ -58,8 +58,17 @@ class GlobusCollection(Record):
 
 
 class FdtTool(Record):
-    """The Fast Data Transfer tool at a site: its jar, and the port that its server may listen at."""
+    """The Fast Data Transfer tool at a site.
+
+    Attributes
+    ----------
+    jar
+        At the site.
+    port, ports
+        First port, and how many from there on, that its servers may listen at; each takes two.
+    """
 
     jar: Path
     java: str = "java"
-    port: int = Field(54321, ge=1024, le=65535)
+    port: int = Field(54321, ge=1024, le=65000)
+    ports: int = Field(20, ge=2, le=500)

@@ -104,6 +104,15 @@ class SftpStore:
             with self._explained(path):
                 self._session.remove(self._full(path))
 
+    def remove_folder(self, path: str) -> None:
+        """See `ByteStore.remove_folder`."""
+        self._session.remove_folder(self._full(path))
+
+    def free_bytes(self) -> int | None:
+        """See `ByteStore.free_bytes`."""
+        space = self._session.free_bytes(self._root.encode())
+        return space[0] if space else None
+
     def close(self) -> None:
         """See `ByteStore.close`."""
         self._connection.close()

@@ -23,7 +23,7 @@ BLOCK_BYTES = 32_640
 _IN_FLIGHT = 64  # requests; with BLOCK_BYTES about the 2 MiB that OpenSSH's channel window lets through
 _INIT, _VERSION = 1, 2
 _OPEN, _CLOSE, _READ, _WRITE, _LSTAT, _FSTAT = 3, 4, 5, 6, 7, 8
-_REMOVE, _MKDIR, _REALPATH, _STAT, _RENAME, _EXTENDED = 13, 14, 16, 17, 18, 200
+_REMOVE, _MKDIR, _RMDIR, _REALPATH, _STAT, _RENAME, _EXTENDED = 13, 14, 15, 16, 17, 18, 200
 _STATUS, _HANDLE, _DATA, _ATTRS, _EXTENDED_REPLY = 101, 102, 103, 105, 201
 _NOTHING = 0  # no answer has this type
 _OK, _EOF = 0, 1
@@ -125,6 +125,14 @@ class SftpSession:
     def remove(self, path: bytes) -> None:
         """Remove one file."""
         self._done(self._send(_REMOVE, _packed(path)))
+
+    def remove_folder(self, path: bytes) -> bool:
+        """Remove one folder; False where the server refuses, which it does for one that is not empty."""
+        try:
+            self._done(self._send(_RMDIR, _packed(path)))
+        except OSError:
+            return False
+        return True
 
     def rename(self, old: bytes, new: bytes) -> None:
         """Rename, replacing `new` at once where the server can; a plain SFTP rename refuses when `new` exists."""

@@ -70,6 +70,12 @@ class ByteStore(Protocol):
     def remove(self, path: str) -> None:
         """Remove the file at `path`; no error when there is none."""
 
+    def remove_folder(self, path: str) -> None:
+        """Remove the folder at `path` if it is empty; no error when it is not, or when there is none."""
+
+    def free_bytes(self) -> int | None:
+        """Room for files below the root, or None where that cannot be told."""
+
     def close(self) -> None:
         """Give back what the store holds; it is not used afterwards."""
 

@@ -26,25 +26,28 @@ def preprocess_part(
     """Layer 1 for one part of the slides, one after the other, in this process (see preprocess --sbatch-array)."""
     from flows.context import make_context
     from flows.sbatch_array import part_of
-    from flows.slide_jobs import preprocess_here, slide_jobs
+    from flows.slide_jobs import preprocess_here, slide_jobs, work_of
     from tasks.config import load_config
 
     if task >= of:
         raise InputError(f"there is no part {task} of {of}", remedy="count parts from 0: --task 0 to --task (--of - 1)")
-    jobs = slide_jobs(make_context(load_config(config), workspace, "embedded"))
-    outcomes = [preprocess_here(jobs[index]) for index in part_of(len(jobs), task, of)]
+    work = [
+        each for job in slide_jobs(make_context(load_config(config), workspace, "embedded")) for each in work_of(job)
+    ]
+    outcomes = [preprocess_here(work[index]) for index in part_of(len(work), task, of)]
     print_json([outcome.model_dump(mode="json") for outcome in outcomes])
     failed = [outcome for outcome in outcomes if outcome.state == "failed"]
     if failed:
         raise PartialResult(
-            f"{len(failed)} of {len(outcomes)} slides failed: " + ", ".join(outcome.slide for outcome in failed),
+            f"{len(failed)} of {len(outcomes)} slides or parts failed: "
+            + ", ".join(outcome.slide for outcome in failed),
             subject=config,
             remedy=failed[0].remedy or "see the reasons above",
         )
 
 
 def write_array(config: Path, workspace: Path, script: Path, array_size: int) -> None:
-    """Write a job array for the slides that are not finished, one array task a slide or a group of them.
+    """Write a job array for the slides that are not finished, one array task a slide, a part of one, or some of these.
 
     Raises
     ------
@@ -53,7 +56,7 @@ def write_array(config: Path, workspace: Path, script: Path, array_size: int) ->
     """
     from flows.context import make_context
     from flows.sbatch_array import array_script, open_tasks
-    from flows.slide_jobs import finished_outcome, slide_jobs
+    from flows.slide_jobs import is_finished, slide_jobs, slide_of_work, work_of
     from tasks import atomic
     from tasks.config import load_config
 
@@ -65,12 +68,14 @@ def write_array(config: Path, workspace: Path, script: Path, array_size: int) ->
             subject=f"site {site.name}",
             remedy="add it to the site file (docs/sites.md has an example); cluster may stay local",
         )
-    pending = [finished_outcome(job) is None for job in slide_jobs(context)]
+    jobs = slide_jobs(context)
+    work = [each for job in jobs for each in work_of(job)]
+    pending = [not is_finished(each) for each in work]
     of = min(len(pending), array_size)
     tasks = open_tasks(pending, of)
     if not tasks:
         raise InputError(
-            f"all {len(pending)} slides are finished",
+            f"all {len(jobs)} slides are finished",
             subject=context.config.name,
             remedy="run `camnet preprocess` with the same options: it writes their manifest",
         )
@@ -83,4 +88,5 @@ def write_array(config: Path, workspace: Path, script: Path, array_size: int) ->
     name = f"camnet-{context.config.name}"
     site.dask.slurm.log_directory.mkdir(parents=True, exist_ok=True)
     atomic.write_text(script, array_script(site.dask.slurm, name=name, command=command, tasks=tasks, of=of))
-    print_json({"script": str(script), "array_tasks": len(tasks), "slides": sum(pending)})
+    slides = {slide_of_work(each).record.name for each, waits in zip(work, pending, strict=True) if waits}
+    print_json({"script": str(script), "array_tasks": len(tasks), "slides": len(slides)})

@@ -80,10 +80,15 @@ def convert(
     to: Annotated[
         Encoding, typer.Option(help="raw: the pixels; jpeg: each patch compressed, as its slide is if it is known")
     ],
+    run: Annotated[str | None, typer.Option(help="run in the manifest; default: as the shards' manifest")] = None,
+    site: Annotated[
+        str | None, typer.Option(help="site of the manifest; default: that of the shards' manifest")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Store the pixels of shards in another way. Stopped, the same command goes on."""
-    from flows.shard_batch import each
+    """Store the pixels of shards in another way, with a manifest. Stopped, the same command goes on."""
+    from flows.shard_batch import each, log
+    from flows.shard_manifest import find_origin, write_converted_manifest
     from tasks.patches.shards.convert import Converted, convert_shard, find_conversions
 
     if to == "tiles":
@@ -93,16 +98,24 @@ def convert(
             remedy='make shards of the slides with preprocess.encoding = "tiles"',
         )
     _refuse_file(folder)
+    if (run is None) != (site is None):
+        raise InputError("belong together", subject="--run and --site", remedy="give both, or neither")
     destinations = find_conversions(paths, folder)
+    origin = (run, site) if run is not None and site is not None else find_origin(destinations)
 
     def told(done: Converted) -> str:
         return f"{done.rows:,} patches in {done.bytes:,} bytes{' (found finished)' * done.reused}"
 
     batch = each(destinations, lambda path: convert_shard(path, destinations[path], to), told)
+    manifest = None
+    if origin is None:
+        log.warning("%s: no manifest, since none lists the shards; name their --run and --site for one", folder)
+    elif not batch.errors:
+        manifest = write_converted_manifest(folder, batch.results, run=origin[0], site=origin[1])
     if as_json:
-        print_json(
-            {"converted": [done.model_dump(mode="json") for done in batch.results], "failures": batch.failures()}
-        )
+        converted = [done.model_dump(mode="json") for done in batch.results]
+        told_manifest = None if manifest is None else str(manifest)
+        print_json({"converted": converted, "failures": batch.failures(), "manifest": told_manifest})
     batch.raise_if_partial()
 
 
@@ -214,13 +227,15 @@ def _exporter(to: Format, mask_level: int | None, image: Image | None, max_tar_b
 
 def _table(shards: list[ShardFacts]) -> Table:
     table = Table(box=None, pad_edge=False)
-    for name in ("slide", "patient", "centre", "split", "encoding"):
+    in_parts = any(facts.parts for facts in shards)
+    for name in ("slide", *(["part"] if in_parts else []), "patient", "centre", "split", "encoding"):
         table.add_column(name, no_wrap=True)
     for name in ("patches", "tumour", "normal", "unknown", "px", "mpp", "bytes", "a patch"):
         table.add_column(name, no_wrap=True, justify="right")
     for facts in shards:
         table.add_row(
             facts.slide,
+            *([f"{facts.part}/{facts.parts}" if facts.parts else "-"] if in_parts else []),
             facts.patient,
             "-" if facts.centre is None else str(facts.centre),
             facts.split,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import keras
@@ -14,7 +15,7 @@ from tasks.explain.gradcam import CamMaps, gradcam, to_image
 from tasks.explain.outcome import ExplainedPatch, ExplainOutcome
 from tasks.explain.panels import PatchPanel, draw_panels, top_rows
 from tasks.inference.scores import Scores, read_scores
-from tasks.patches.store import Shard, open_shard
+from tasks.patches.slide_shards import SlideShards, open_slide_shards
 from tasks.training.architectures import architecture_named
 from tasks.training.card import ModelCard
 from tasks.training.model_folder import read_model
@@ -25,12 +26,17 @@ _RANDOM_SEED = 20_200_000
 
 
 def explain_slide(
-    model_folder: Path, shard_path: Path, scores_path: Path, out: Path, config: ExplainConfig
+    model_folder: Path, shard_paths: Sequence[Path], scores_path: Path, out: Path, config: ExplainConfig
 ) -> ExplainOutcome:
     """Explain the highest scored patches of a slide; writes ``SLIDE.gradcam.png`` into the folder `out`.
 
     Every map stands beside that of the same network with random weights: a map that hardly differs from it
     says nothing about what was learned (Adebayo et al. 2018).
+
+    Parameters
+    ----------
+    shard_paths
+        The slide's dense shard, or all parts of it.
 
     Raises
     ------
@@ -45,9 +51,9 @@ def explain_slide(
     rows = top_rows(scores, config.top_patches)
     if not rows:
         raise InputError("there is no patch to explain", subject=scores_path, remedy="set explain.top_patches above 0")
-    with open_shard(shard_path) as shard:
-        _check_same(scores, scores_path, shard, card)
-        pixels = shard.read(np.asarray(rows))
+    with open_slide_shards(shard_paths) as slide:
+        _check_same(scores, scores_path, slide, card)
+        pixels = slide.read(np.asarray(rows))
     panels = _panels(model, card, layer, scores, rows, pixels)
     panel_path = out / f"{scores.attributes.slide}.gradcam.png"
     draw_panels(panel_path, scores.attributes.slide, layer, panels)
@@ -86,19 +92,19 @@ def _correlation(trained: CamMaps, random: CamMaps, index: int) -> float | None:
     return float(np.corrcoef(one, other)[0, 1])
 
 
-def _check_same(scores: Scores, scores_path: Path, shard: Shard, card: ModelCard) -> None:
+def _check_same(scores: Scores, scores_path: Path, slide: SlideShards, card: ModelCard) -> None:
     if scores.attributes.model_digest != card.weights_digest:
         raise InputError(
             f"was made by another model ({scores.attributes.model_digest})",
             subject=scores_path,
             remedy="score the slide with this model first",
         )
-    same = np.array_equal(scores.x_level0_px, shard.x_level0_px) and np.array_equal(
-        scores.y_level0_px, shard.y_level0_px
+    same = np.array_equal(scores.x_level0_px, slide.x_level0_px) and np.array_equal(
+        scores.y_level0_px, slide.y_level0_px
     )
-    if scores.attributes.slide != shard.attributes.slide or not same:
+    if scores.attributes.slide != slide.attributes.slide or not same:
         raise InputError(
-            f"does not hold the scores of the patches in {shard.path}",
+            f"does not hold the scores of the patches in {slide.path}",
             subject=scores_path,
             remedy="score this shard first",
         )

@@ -14,10 +14,10 @@ from tasks.explain.outcome import ExplainOutcome
 
 
 class SlideToExplain(Record):
-    """A scored slide: its dense shard and its scores."""
+    """A scored slide: its dense shard, or all parts of it, and its scores."""
 
     slide: str
-    shard: Path
+    shards: tuple[Path, ...]
     scores: Path
 
 
@@ -51,7 +51,7 @@ def explain_slides_task(
     failed: list[UnexplainedSlide] = []
     for slide in slides:
         try:
-            done.append(explain_slide(model_folder, slide.shard, slide.scores, out, config))
+            done.append(explain_slide(model_folder, slide.shards, slide.scores, out, config))
             log.info("%s: %d patches explained", slide.slide, len(done[-1].patches))
         except (InputError, IntegrityError) as error:
             reason = f"{error.subject}: {error.cause}" if error.subject else error.cause

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from tasks.config import InferConfig
-from tasks.digests import file_digest
+from tasks.digests import bytes_digest, file_digest
 from tasks.errors import InputError, IntegrityError
 from tasks.inference.evaluate import SlideScores, patch_auc, slide_score
 from tasks.inference.heatmap import score_grid
@@ -22,7 +22,7 @@ from tasks.inference.scores import ScoreAttributes, Scores, write_scores
 from tasks.inference.slide_files import FailedSlide, InferredSlide, SlideInputs
 from tasks.inference.thumbnail import read_thumbnail
 from tasks.patches.attributes import ShardAttributes
-from tasks.patches.store import Shard, open_shard
+from tasks.patches.slide_shards import SlideShards, open_slide_shards
 from tasks.slides.annotations import Annotations, tumour_mask
 from tasks.slides.geojson import from_geojson
 from tasks.training.card import ModelCard
@@ -60,19 +60,19 @@ def infer_slides(
             yield _infer(model, card, inputs, out, config)
         except (InputError, IntegrityError) as error:
             reason = f"{error.subject}: {error.cause}" if error.subject else error.cause
-            yield FailedSlide(shard=inputs.shard, reason=reason, remedy=error.remedy)
+            yield FailedSlide(shard=inputs.shards[0], reason=reason, remedy=error.remedy)
 
 
 def _infer(model: keras.Model, card: ModelCard, inputs: SlideInputs, out: Path, config: InferConfig) -> InferredSlide:
     started = time.monotonic()
-    if inputs.shard_digest is not None:
+    for path, digest in zip(inputs.shards, inputs.shard_digests or (), strict=bool(inputs.shard_digests)):
         # Before the file is opened: some damage makes HDF5 loop for ever or crash.
-        verify_shard(ShardOfJob(path=inputs.shard, digest=inputs.shard_digest))
-    shard_digest = inputs.shard_digest or file_digest(inputs.shard)
-    with open_shard(inputs.shard) as shard:
-        check_fit(shard, patch_px=card.patch_px, mpp=card.mpp)
-        attributes = _score_attributes(shard, card.weights_digest, shard_digest)
-        scores = _score(model, shard, attributes, config.batch_size)
+        verify_shard(ShardOfJob(path=path, digest=digest))
+    digests = inputs.shard_digests or tuple(map(file_digest, inputs.shards))
+    with open_slide_shards(inputs.shards) as patches:
+        check_fit(patches, patch_px=card.patch_px, mpp=card.mpp)
+        attributes = _score_attributes(patches, card.weights_digest, _joint_digest(digests))
+        scores = _score(model, patches, attributes, config.batch_size)
     seconds = time.monotonic() - started
     grid = score_grid(scores)
     of_slide = slide_score(scores.probability, config.slide_quantile)
@@ -96,30 +96,35 @@ def _infer(model: keras.Model, card: ModelCard, inputs: SlideInputs, out: Path, 
     return InferredSlide(scores=summary, scores_path=scores_path, heatmap_path=heatmap_path)
 
 
-def _score(model: keras.Model, shard: Shard, attributes: ScoreAttributes, batch_size: int) -> Scores:
+def _score(model: keras.Model, patches: SlideShards, attributes: ScoreAttributes, batch_size: int) -> Scores:
     return Scores(
         attributes=attributes,
-        x_level0_px=shard.x_level0_px,
-        y_level0_px=shard.y_level0_px,
-        probability=score_patches(model, shard, batch_size),
-        label=shard.label,
-        tumour_fraction=shard.tumour_fraction,
+        x_level0_px=patches.x_level0_px,
+        y_level0_px=patches.y_level0_px,
+        probability=score_patches(model, patches, batch_size),
+        label=patches.label,
+        tumour_fraction=patches.tumour_fraction,
     )
 
 
-def _score_attributes(shard: Shard, model_digest: str, shard_digest: str) -> ScoreAttributes:
-    source = shard.attributes
+def _joint_digest(digests: tuple[str, ...]) -> str:
+    """Give the digest of a shard, or one for all parts of a slide."""
+    return digests[0] if len(digests) == 1 else bytes_digest("\n".join(digests).encode())
+
+
+def _score_attributes(patches: SlideShards, model_digest: str, shard_digest: str) -> ScoreAttributes:
+    source = patches.attributes
     if source.sampling != "grid":
         positions = "random positions" if source.sampling == "random" else "positions that another tool chose"
         raise InputError(
             f"holds patches at {positions}, of which no heatmap can be made",
-            subject=shard.path,
+            subject=patches.path,
             remedy="score the dense shard of this slide (preprocess.grid_splits)",
         )
     if source.slide_width_px is None or source.slide_height_px is None:
         raise InputError(
             "does not say how large the slide is, so that no heatmap can be made",
-            subject=shard.path,
+            subject=patches.path,
             remedy="cut the slide itself into a dense shard (preprocess.grid_splits)",
         )
     shared = set(ScoreAttributes.model_fields) & set(ShardAttributes.model_fields) - {"format"}
@@ -132,7 +137,7 @@ def _score_attributes(shard: Shard, model_digest: str, shard_digest: str) -> Sco
         return ScoreAttributes.model_validate(values)
     except ValidationError as error:
         wrong = "; ".join(f"{item['loc'][0]}: {item['msg']}" for item in error.errors())
-        raise InputError(f"states values that cannot be used ({wrong})", subject=shard.path) from error
+        raise InputError(f"states values that cannot be used ({wrong})", subject=patches.path) from error
 
 
 def _tumour(

@@ -11,12 +11,12 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from tasks.errors import InputError
-from tasks.patches.store import Shard
+from tasks.patches.slide_shards import Patches
 
 MPP_TOLERANCE = 0.15
 
 
-def score_patches(model: keras.Model, shard: Shard, batch_size: int) -> NDArray[np.float32]:
+def score_patches(model: keras.Model, shard: Patches, batch_size: int) -> NDArray[np.float32]:
     """Score all patches of `shard` in their order.
 
     The next batch is read by a thread while the network works on the present one, so that at most two
@@ -56,7 +56,7 @@ def score_patches(model: keras.Model, shard: Shard, batch_size: int) -> NDArray[
     return probabilities
 
 
-def check_fit(shard: Shard, *, patch_px: int, mpp: float | None) -> None:
+def check_fit(shard: Patches, *, patch_px: int, mpp: float | None) -> None:
     """Refuse a shard whose patches are not of the size and resolution that a model was trained on.
 
     Raises
@@ -80,7 +80,7 @@ def check_fit(shard: Shard, *, patch_px: int, mpp: float | None) -> None:
         )
 
 
-def _batches(shard: Shard, batch_size: int) -> Iterator[NDArray[np.uint8]]:
+def _batches(shard: Patches, batch_size: int) -> Iterator[NDArray[np.uint8]]:
     blocks = [np.arange(start, min(start + batch_size, shard.rows)) for start in range(0, shard.rows, batch_size)]
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="read-patches") as reader:
         coming = reader.submit(shard.read, blocks[0]) if blocks else None

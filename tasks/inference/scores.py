@@ -44,7 +44,8 @@ class ScoreAttributes(Record):
     slide_width_px, slide_height_px
         Size of the slide at level 0.
     model_digest, shard_digest
-        Digest of the network's weights and of the shard that the pixels came from.
+        Digest of the network's weights and of the shard that the pixels came from (of the digests of its parts, one a
+        line, where the slide has several).
     """
 
     format: Literal["camnet-scores/1"] = SCHEMA

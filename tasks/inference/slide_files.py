@@ -13,18 +13,18 @@ class SlideInputs(Record):
 
     Attributes
     ----------
-    shard
-        Dense grid of patches (``camnet-patches/1``).
-    shard_digest
-        Digest of `shard` when it is known already (from the manifest); computed otherwise.
+    shards
+        Dense grid of patches (``camnet-patches/1``): one shard, or all parts of a large slide.
+    shard_digests
+        Digests of `shards` when they are known already (from the manifest); computed otherwise.
     thumbnail
         The whole slide as a small JPEG or PNG.
     annotation
         GeoJSON outlines in level-0 pixels; None without an annotation.
     """
 
-    shard: Path
-    shard_digest: str | None = None
+    shards: tuple[Path, ...]
+    shard_digests: tuple[str, ...] | None = None
     thumbnail: Path
     annotation: Path | None = None
 
@@ -38,7 +38,7 @@ class InferredSlide(Record):
 
 
 class FailedSlide(Record):
-    """A slide that could not be scored, and why."""
+    """A slide that could not be scored, and why; `shard` is its first."""
 
     shard: Path
     reason: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from tasks.artifacts import Record
 from tasks.config import Encoding
@@ -30,6 +30,8 @@ class ShardAttributes(Record):
         Size of the slide at level 0; None: not known.
     sampling
         ``random``, ``grid``, or ``imported``: another tool chose the positions, in a way that is not known.
+    part, parts
+        Which part of a large slide this is, from 1, and how many there are; None: it is the whole of it.
     seed
         Of the choice of positions; None: not known.
     truth
@@ -59,12 +61,20 @@ class ShardAttributes(Record):
     slide_width_px: int | None = Field(None, ge=1)
     slide_height_px: int | None = Field(None, ge=1)
     sampling: Literal["random", "grid", "imported"]
+    part: int | None = Field(None, ge=1)
+    parts: int | None = Field(None, ge=1)
     seed: int | None = Field(None, ge=0)
     encoding: Encoding = "raw"
     colour_order: Literal["RGB"] = "RGB"
     configuration: str
     converted_from: str | None = None
     code_version: str = Field(default_factory=lambda: code_version())
+
+    @model_validator(mode="after")
+    def _part_is_one_of_the_parts(self) -> ShardAttributes:
+        if (self.part is None) != (self.parts is None) or (self.part or 0) > (self.parts or 0):
+            raise ValueError(f"part {self.part} of {self.parts} makes no sense")
+        return self
 
     @property
     def side_level_px(self) -> int:

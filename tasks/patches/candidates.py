@@ -82,9 +82,12 @@ class Selection:
         How many positions were left out, by reason.
     balanced
         As many normal as tumour patches are to be kept (`tasks.patches.acceptance.balance`).
+    of_slide
+        How many candidates the slide has, where these are those of a part of it; 0: they are all.
     """
 
     candidates: Candidates
     wanted: dict[int, int]
     rejected: Counter[str]
     balanced: bool = False
+    of_slide: int = 0

@@ -113,7 +113,7 @@ class _Cutting:
             self._tried += 1
             if cut is None:
                 self._unreadable += 1
-                _refuse_broken_slide(self._reader, self._unreadable, tried=self._tried, planned=search.planned)
+                refuse_broken_slide(self._reader.path, self._unreadable, tried=self._tried, planned=search.planned)
                 continue
             pixels = scaled(cut, self._attributes.patch_px)
             search.white_fraction[position], search.black_fraction[position] = white_and_black_fraction(
@@ -123,12 +123,13 @@ class _Cutting:
                 self._writer.put(search.slot_of(position), pixels)
 
 
-def _refuse_broken_slide(reader: SlideReader, unreadable: int, *, tried: int, planned: int) -> None:
+def refuse_broken_slide(path: Path, unreadable: int, *, tried: int, planned: int) -> None:
+    """Raise `InputError` when too many of a slide's patches cannot be decoded."""
     # One bad tile spoils a run of neighbours: until more is tried than planned, the share is that of the plan.
     if unreadable > max(planned, tried) * MAX_UNREADABLE_SHARE:
         raise InputError(
             f"cannot be decoded at {unreadable} of {tried} positions",
-            subject=reader.path,
+            subject=path,
             remedy="get a new copy of the slide; other slides are not affected",
         )
 
@@ -164,7 +165,7 @@ def _copy(
     for positions in search.rounds():
         readable = _readable(tiles, selection.candidates.take(positions), attributes)
         tried, unreadable = tried + len(positions), unreadable + int(np.count_nonzero(~readable))
-        _refuse_broken_slide(reader, unreadable, tried=tried, planned=search.planned)
+        refuse_broken_slide(reader.path, unreadable, tried=tried, planned=search.planned)
         search.white_fraction[positions[readable]] = search.black_fraction[positions[readable]] = 0.0
     positions, _, rejected = search.result()
     chosen = selection.candidates.take(positions)

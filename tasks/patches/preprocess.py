@@ -1,39 +1,27 @@
-"""Layer 1 for one slide: masks, sampled and dense shards, pictures (paper section 3.5, figure 4)."""
+"""Layer 1 for one slide: masks, sampled and dense shards, pictures (paper section 3.5, figure 4).
+
+A slide whose dense grid is large is cut in parts (`tasks.patches.slide_parts`), which can be made at the same time by
+several workers: `prepare_slide` once, then `preprocess_part` for each, then `finish_slide`. `preprocess_slide` does all
+of it in one process, with the same result.
+"""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import cv2
-import numpy as np
-from numpy.typing import NDArray
-
 from tasks import atomic
-from tasks.artifacts import all_present, describe, read_record
-from tasks.errors import CamNetError, InputError
-from tasks.patches.attributes import SCHEMA, ShardAttributes
-from tasks.patches.candidates import NORMAL, TUMOUR, UNKNOWN, Selection
-from tasks.patches.extract import Extraction, extract_patches
-from tasks.patches.outcome import SlideFile, SlideOutcome
-from tasks.patches.pictures import draw_sampling, draw_thumbnail
-from tasks.patches.sampling import SlideMasks, sample_grid, sample_random
-from tasks.patches.scale import Scale, scale_of
-from tasks.patches.slide_job import SlideJob
-from tasks.slides.annotation_files import read_annotations
-from tasks.slides.annotations import Annotations, tumour_mask
-from tasks.slides.focus import leave_out_blurred
-from tasks.slides.geojson import to_geojson
-from tasks.slides.reader import SlideReader, open_slide
-from tasks.slides.tissue import tissue_mask
-from tasks.slides.truth import as_outlined
+from tasks.errors import InputError
+from tasks.patches.make_part import make_part
+from tasks.patches.outcome import SlideOutcome, failed_outcome, find_record, forget_other, slide_outcome
+from tasks.patches.shard_names import SUFFIX, slide_of
+from tasks.patches.slide_in_work import SlideInWork, slide_in_work
+from tasks.patches.slide_job import SlideJob, SlidePart
+from tasks.patches.slide_parts import find_part, find_parts, joined, parts_of, slide_parts
 
 NO_TISSUE = "no tissue found"
 NO_SHARP_TISSUE = "no tissue found that is in focus"
-# The masks of a slide of 65,000 px a side, at 8 µm; those of larger slides are coarser, and need no more memory.
-_MOST_MASK_PX = 1 << 22
-# Corners far outside the slide are moved to this distance: OpenCV draws in 32 bits.
-_FAR_PX = 1 << 20
 
 
 def preprocess_slide(job: SlideJob) -> SlideOutcome:
@@ -45,33 +33,84 @@ def preprocess_slide(job: SlideJob) -> SlideOutcome:
         ``done``, ``excluded`` (no tissue) or ``failed``; an error of the slide is a result, not an exception,
         so that one bad slide never stops the others. Exceptions are faults of the site (disk full) or ours.
     """
-    started = time.monotonic()
+    outcome = _made(job, lambda digest, key: find_outcome(job, key) or _make_slide(job, digest, key))
+    return outcome if outcome.reused else _finished(job, outcome)
+
+
+def prepare_slide(job: SlideJob) -> SlideOutcome | None:
+    """Make once what all parts of a slide need: its digest, its masks, its outlines.
+
+    Returns
+    -------
+    SlideOutcome or None
+        The outcome of the slide when there is nothing more to do: it was found finished, is excluded, or has failed.
+        None: its parts can be made.
+    """
     try:
         digest, key = _content(job)
-        outcome = find_outcome(job, key) or _make(job, digest, key)
+        found = find_outcome(job, key)
+        if found is not None:
+            return found
+        with slide_in_work(job, digest, key, keep=True) as slide:
+            return None if slide.has_tissue else _finished(job, _excluded(slide))
     except InputError as error:
-        outcome = failed_outcome(job, error)
-    if outcome.reused:
-        return outcome
-    outcome = outcome.model_copy(update={"seconds": time.monotonic() - started})
-    if outcome.state != "failed":
-        atomic.write_text(job.outcome_path, outcome.model_dump_json(indent=1))
-    return outcome
+        return failed_outcome(job, error)
+
+
+def preprocess_part(part: SlidePart) -> SlideOutcome:
+    """Make one part of a slide; it makes for itself what `prepare_slide` has not made.
+
+    Returns
+    -------
+    SlideOutcome
+        With the files and counts of this part only; states and exceptions are those of `preprocess_slide`.
+    """
+
+    def make(digest: str, key: str) -> SlideOutcome:
+        with slide_in_work(part.job, digest, key, keep=True) as slide:
+            return _make_part(slide, part) if slide.has_tissue else _excluded(slide, part.parts)
+
+    outcome = _made(part.job, lambda digest, key: find_part(part, key) or make(digest, key))
+    return outcome if outcome.reused else _recorded(outcome, part.outcome_path)
+
+
+def finish_slide(job: SlideJob, outcomes: Sequence[SlideOutcome]) -> SlideOutcome:
+    """Join the outcomes of all parts of a slide, and record it unless it has failed."""
+    return _finished(job, joined(job, outcomes))
 
 
 def find_outcome(job: SlideJob, key: str) -> SlideOutcome | None:
-    """Return the outcome of a slide that was finished under `key` and whose files are all there."""
-    outcome = read_record(job.outcome_path, SlideOutcome)
-    if outcome is None or outcome.key != key or not all_present(job.root, [file.artifact for file in outcome.files]):
-        return None
-    return outcome.model_copy(update={"reused": True})
+    """Return the outcome of a slide that was finished under `key` and whose files are all there.
+
+    Finished parts that nobody has joined yet are joined now.
+    """
+    found = find_record(job.outcome_path, job, key)
+    if found is None:
+        parts = find_parts(job, key)
+        found = None if parts is None else finish_slide(job, parts).model_copy(update={"reused": True})
+    return found
 
 
-def failed_outcome(job: SlideJob, error: CamNetError) -> SlideOutcome:
-    """Describe a slide that could not be finished; the reason names the file when it is not the slide itself."""
-    other = error.subject is not None and error.subject != str(job.record.path)
-    reason = f"{error.subject}: {error.cause}" if other else error.cause
-    return _outcome(job, "failed", reason=reason, remedy=error.remedy)
+def _made(job: SlideJob, make: Callable[[str, str], SlideOutcome]) -> SlideOutcome:
+    """Make something with the slide's digest and content key; give its outcome with its wall time."""
+    started = time.monotonic()
+    try:
+        outcome = make(*_content(job))
+    except InputError as error:
+        outcome = failed_outcome(job, error)
+    return outcome if outcome.reused else outcome.model_copy(update={"seconds": time.monotonic() - started})
+
+
+def _finished(job: SlideJob, outcome: SlideOutcome) -> SlideOutcome:
+    if outcome.state != "failed":
+        _remove_other_grids(job, outcome)
+    return _recorded(outcome, job.outcome_path)
+
+
+def _recorded(outcome: SlideOutcome, path: Path) -> SlideOutcome:
+    if outcome.state != "failed":
+        atomic.write_text(path, outcome.model_dump_json(indent=1))
+    return outcome
 
 
 def _content(job: SlideJob) -> tuple[str, str]:
@@ -87,159 +126,36 @@ def _content(job: SlideJob) -> tuple[str, str]:
         ) from error
 
 
-def _make(job: SlideJob, digest: str, key: str) -> SlideOutcome:
-    with open_slide(job.record.path, job.mpp) as reader:
-        scale = scale_of(reader, job.config)
-        annotations = _annotations(job, reader)
-        job = job.model_copy(update={"record": as_outlined(job.record, annotations)})
-        masks = _masks(reader, annotations, job)
-        if not masks.tissue.any():
-            reason = NO_TISSUE if job.config.tissue.max_blur_um is None else NO_SHARP_TISSUE
-            return _outcome(job, "excluded", key=key, reason=reason)
-        return _cut(job, digest, key, reader, scale, masks, annotations)
+def _make_slide(job: SlideJob, digest: str, key: str) -> SlideOutcome:
+    with slide_in_work(job, digest, key, keep=False) as slide:
+        if not slide.has_tissue:
+            return _excluded(slide)
+        parts = parts_of(job, slide.reader, slide.scale)
+        if parts > 1:
+            done = [_found_or_made(slide, part) for part in slide_parts(job, parts)]
+        else:
+            done = [make_part(slide, number, parts) for number in ((0, 1) if job.has_grid else (0,))]
+    return joined(job, done)
 
 
-def _cut(
-    job: SlideJob,
-    digest: str,
-    key: str,
-    reader: SlideReader,
-    scale: Scale,
-    masks: SlideMasks,
-    annotations: Annotations | None,
-) -> SlideOutcome:
-    files: list[SlideFile] = []
-    random = _random_selection(job, masks, scale)
-    attributes = _attributes(job, digest, reader, scale, "random")
-    sampled = extract_patches(reader, random, attributes, job.config, job.sampled_path)
-    files.append(_file(job, job.sampled_path, "patches", key, rows=sampled.rows))
-    grid = Extraction.empty()
-    if job.split in job.config.grid_splits:
-        attributes = _attributes(job, digest, reader, scale, "grid")
-        grid = extract_patches(reader, _grid_selection(job, masks, scale), attributes, job.config, job.grid_path)
-        files.append(_file(job, job.grid_path, "patches", key, rows=grid.rows))
-    picture = draw_thumbnail(reader, job.thumbnail_path)
-    files.append(_file(job, job.thumbnail_path, "thumbnail", key))
-    draw_sampling(picture, masks, job.sampled_path, job.sampling_path)
-    files.append(_file(job, job.sampling_path, "thumbnail", key))
-    if annotations is not None:
-        atomic.write_text(job.annotation_path, to_geojson(annotations))
-        files.append(_file(job, job.annotation_path, "annotation", key))
-    return _outcome(
-        job,
-        "done",
-        key=key,
-        files=tuple(files),
-        tumour_patches=sampled.kept[TUMOUR],
-        normal_patches=sampled.kept[NORMAL],
-        unknown_patches=sampled.kept[UNKNOWN],
-        grid_patches=grid.rows,
-        rejected=_counts(sampled, "random") | _counts(grid, "grid"),
-    )
+def _found_or_made(slide: SlideInWork, part: SlidePart) -> SlideOutcome:
+    found = find_part(part, slide.key)
+    return found or _recorded(_make_part(slide, part), part.outcome_path)
 
 
-def _annotations(job: SlideJob, reader: SlideReader) -> Annotations | None:
-    if job.record.annotation is None:
-        return None
-    read = read_annotations(job.record.annotation, job.record.tumour_values)
-    return read.within(*reader.dimensions_px)
+def _make_part(slide: SlideInWork, part: SlidePart) -> SlideOutcome:
+    forget_other(part.outcome_path, slide.key)
+    return make_part(slide, part.number, part.parts)
 
 
-def _masks(reader: SlideReader, annotations: Annotations | None, job: SlideJob) -> SlideMasks:
-    overview = reader.read_overview(job.config.tissue.mask_mpp, most_px=_MOST_MASK_PX)
-    shape = overview.rgb.shape[:2]
-    tissue = tissue_mask(overview.rgb, job.config.tissue, overview.um_per_px).mask
-    if job.config.tissue.max_blur_um is not None:
-        tissue = leave_out_blurred(reader, overview, tissue, job.config.tissue.max_blur_um)
-    annotations = annotations or Annotations(())
-    tumour = tumour_mask(annotations, shape, overview.downsample, overview.downsample)
-    near_tumour = _with_margin(tumour, annotations, overview.downsample)
-    width, height = reader.dimensions_px
-    return SlideMasks(tissue, tumour, near_tumour, overview.downsample, overview.downsample, width, height)
+def _excluded(slide: SlideInWork, parts: int = 1) -> SlideOutcome:
+    reason = NO_TISSUE if slide.job.config.tissue.max_blur_um is None else NO_SHARP_TISSUE
+    return slide_outcome(slide.job, "excluded", key=slide.key, parts=parts, reason=reason)
 
 
-def _with_margin(tumour: NDArray[np.uint8], annotations: Annotations, downsample: float) -> NDArray[np.uint8]:
-    """Tumour and all pixels that an outline of tumour touches, with the pixels beside them.
-
-    A lesion thinner than a mask pixel may contain no pixel's centre; its outline is there all the same.
-    """
-    drawn = tumour.copy()
-    for ring in (ring for polygon in annotations.of("tumour") for ring in polygon.rings):
-        corners = np.clip(ring / downsample, -_FAR_PX, _FAR_PX)
-        cv2.polylines(drawn, [np.floor(corners).astype(np.int32)], isClosed=True, color=1)
-    return cv2.dilate(drawn, np.ones((3, 3), np.uint8)).astype(np.uint8)
-
-
-def _random_selection(job: SlideJob, masks: SlideMasks, scale: Scale) -> Selection:
-    return sample_random(
-        masks,
-        job.config,
-        patch_level0_px=scale.cut_level0_px,
-        truth=job.record.truth,
-        exhaustive=job.record.exhaustive,
-        seed=job.slide_seed,
-    )
-
-
-def _grid_selection(job: SlideJob, masks: SlideMasks, scale: Scale) -> Selection:
-    return sample_grid(
-        masks,
-        job.config,
-        patch_level0_px=scale.cut_level0_px,
-        stride_level0_px=scale.stride_level0_px(job.config.grid_stride_px),
-        truth=job.record.truth,
-        exhaustive=job.record.exhaustive,
-        seed=job.slide_seed,
-    )
-
-
-def _attributes(job: SlideJob, digest: str, reader: SlideReader, scale: Scale, sampling: str) -> ShardAttributes:
-    record, config = job.record, job.config
-    width, height = reader.dimensions_px
-    return ShardAttributes.model_validate(
-        {
-            "slide": record.name,
-            "slide_digest": digest,
-            "patient": record.patient,
-            "node": record.node,
-            "centre": record.centre,
-            "split": job.split,
-            "truth": record.truth,
-            "level": scale.level,
-            "level_downsample": scale.level_downsample,
-            "mpp": scale.mpp,
-            "patch_px": config.patch_px,
-            "cut_px": None if scale.cut_px == config.patch_px else scale.cut_px,
-            "stride_px": config.grid_stride_px if sampling == "grid" else 0,
-            "slide_width_px": width,
-            "slide_height_px": height,
-            "sampling": sampling,
-            "seed": job.slide_seed,
-            "encoding": config.encoding,
-            "configuration": config.model_dump_json(),
-        }
-    )
-
-
-def _file(job: SlideJob, path: Path, kind: str, key: str, rows: int | None = None) -> SlideFile:
-    artifact = describe(job.root, path, made_by=SCHEMA, key=key)
-    return SlideFile.model_validate({"artifact": artifact, "kind": kind, "rows": rows})
-
-
-def _counts(extraction: Extraction, sampling: str) -> dict[str, int]:
-    return {f"{sampling}: {reason}": count for reason, count in sorted(extraction.rejected.items())}
-
-
-def _outcome(job: SlideJob, state: str, **facts: object) -> SlideOutcome:
-    record = job.record
-    return SlideOutcome.model_validate(
-        {
-            "slide": record.name,
-            "patient": record.patient,
-            "centre": record.centre,
-            "split": job.split,
-            "truth": record.truth,
-            "state": state,
-            **facts,
-        }
-    )
+def _remove_other_grids(job: SlideJob, outcome: SlideOutcome) -> None:
+    """Remove dense shards of the slide that another configuration cut in other parts: they overlap with these."""
+    named = {file.artifact.under(job.root) for file in outcome.files}
+    for path in job.grid_path.parent.glob(f"*{SUFFIX}"):
+        if path not in named and slide_of(path.name) == job.record.name:
+            path.unlink(missing_ok=True)

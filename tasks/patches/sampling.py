@@ -122,6 +122,11 @@ def sample_grid(
     return _window(selection, config)
 
 
+def grid_shape(width_px: int, height_px: int, patch_px: float, stride_px: float) -> tuple[int, int]:
+    """Count the rows and the columns of the positions of a dense grid; all lengths in pixels of level 0."""
+    return len(_steps(height_px, patch_px, stride_px)), len(_steps(width_px, patch_px, stride_px))
+
+
 def _steps(size_px: int, patch_px: float, stride_px: float) -> NDArray[np.int64]:
     count = int((size_px - patch_px) // stride_px) + 1 if size_px >= patch_px else 0
     return np.round(np.arange(count) * stride_px).astype(np.int64)

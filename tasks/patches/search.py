@@ -29,7 +29,7 @@ class Search:
     white_fraction, black_fraction
         Of each candidate, float64 (n,).
     planned
-        How many candidates the first round takes.
+        How many candidates the first round takes; of a part of a slide: how many the slide has.
     """
 
     def __init__(self, selection: Selection, config: PreprocessConfig) -> None:
@@ -42,7 +42,8 @@ class Search:
         self._slots = 0
         self.white_fraction = np.full(len(self._label), np.nan)
         self.black_fraction = np.full(len(self._label), np.nan)
-        self.planned = sum(min(len(left), self._wanted(value)) for value, left in self._left.items())
+        first_round = sum(min(len(left), self._wanted(value)) for value, left in self._left.items())
+        self.planned = max(first_round, selection.of_slide)
 
     def rounds(self) -> Iterator[Ints]:
         """Give the positions to try, ascending, round by round; each round is decided on when the next is asked for."""

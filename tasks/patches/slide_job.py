@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pydantic import Field
+
 from tasks.artifacts import Record
 from tasks.caching import content_key
 from tasks.config import PreprocessConfig, Split
 from tasks.digests import DigestIndex, bytes_digest, file_digest
 from tasks.patches.attributes import SCHEMA
+from tasks.patches.shard_names import part_name, shard_name
 from tasks.slides.cohort import SlideRecord
 
 # Masks have gigabytes; outlines are read anew, so that the index holds no entry for each of them.
@@ -42,14 +45,23 @@ class SlideJob(Record):
         return int(bytes_digest(f"{self.seed}/{self.record.name}".encode()).split(":")[1][:8], 16)
 
     @property
+    def has_grid(self) -> bool:
+        """Whether the slide also gets a dense grid."""
+        return self.split in self.config.grid_splits
+
+    @property
     def sampled_path(self) -> Path:
         """Shard of random patches, for training."""
-        return self.folder / "sampled" / f"{self.record.name}.patches.h5"
+        return self.folder / "sampled" / shard_name(self.record.name)
 
     @property
     def grid_path(self) -> Path:
-        """Shard of the dense grid, for inference."""
-        return self.folder / "grid" / f"{self.record.name}.patches.h5"
+        """Shard of the dense grid, for inference, of a slide that is not cut in parts."""
+        return self.grid_part_path(1, 1)
+
+    def grid_part_path(self, part: int, parts: int) -> Path:
+        """Shard of one part of the dense grid, from 1."""
+        return self.folder / "grid" / shard_name(self.record.name, part, parts)
 
     @property
     def thumbnail_path(self) -> Path:
@@ -70,6 +82,16 @@ class SlideJob(Record):
     def outcome_path(self) -> Path:
         """The record of the finished slide, written last."""
         return self.folder / "outcomes" / f"{self.record.name}.json"
+
+    @property
+    def masks_path(self) -> Path:
+        """Masks of a slide in parts, which are made once for all of them."""
+        return self.folder / "parts" / f"{self.record.name}.masks.npz"
+
+    @property
+    def sampled_outcome_path(self) -> Path:
+        """The record of the random patches and pictures of a slide in parts; its name says nothing of how many."""
+        return self.folder / "parts" / f"{self.record.name}.sampled.json"
 
     def slide_digest(self) -> str:
         """Digest of the slide file, remembered while the file does not change."""
@@ -109,6 +131,34 @@ class SlideJob(Record):
     @property
     def _digests(self) -> DigestIndex:
         return DigestIndex(self.root / ".digests")
+
+
+class SlidePart(Record):
+    """One part of a large slide, a task of its own.
+
+    Attributes
+    ----------
+    number
+        0: the random patches and the pictures; 1 to `parts`: a band of the dense grid.
+    parts
+        Number of bands.
+    """
+
+    job: SlideJob
+    number: int = Field(ge=0)
+    parts: int = Field(ge=2)
+
+    @property
+    def name(self) -> str:
+        """For people: ``part 2 of 4``, or ``random patches``."""
+        return f"part {self.number} of {self.parts}" if self.number else "random patches"
+
+    @property
+    def outcome_path(self) -> Path:
+        """The record of the finished part, written last."""
+        if self.number == 0:
+            return self.job.sampled_outcome_path
+        return self.job.folder / "parts" / f"{self.job.record.name}.{part_name(self.number, self.parts)}.json"
 
 
 def _is_large(path: Path) -> bool:

@@ -273,7 +273,7 @@ def _attributes(path: Path, file: h5py.File) -> ShardAttributes:
     try:
         return ShardAttributes.from_hdf5(dict(file.attrs))
     except ValidationError as error:
-        wrong = "; ".join(".".join(map(str, item["loc"])) for item in error.errors())
+        wrong = "; ".join(".".join(map(str, item["loc"])) or item["msg"] for item in error.errors())
         raise IntegrityError(f"is no CamNet shard (attributes: {wrong})", subject=path, remedy=REMEDY) from error
 
 

@@ -79,6 +79,19 @@ def write_report(data: ReportData, path: Path) -> None:
 
 def report_html(data: ReportData, folder: Path) -> str:
     """Draw the page; relative paths of pictures are relative to `folder`."""
+    return (
+        page_environment()
+        .get_template("report.html.j2")
+        .render(
+            run=data,
+            totals=totals(data),
+            pictures=inline_pictures(_picture_widths_px(data), folder),
+        )
+    )
+
+
+def page_environment() -> Environment:
+    """Give the templates of this folder, with the writers of `tasks.report.formats` as filters."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         # Not by file name: every value on this page comes from files and file names of others.
@@ -88,11 +101,7 @@ def report_html(data: ReportData, folder: Path) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {writer.__name__: writer for writer in _WRITERS}
-    return environment.get_template("report.html.j2").render(
-        run=data,
-        totals=totals(data),
-        pictures=inline_pictures(_picture_widths_px(data), folder),
-    )
+    return environment
 
 
 def totals(data: ReportData) -> Totals:

@@ -9,8 +9,9 @@ from pydantic import Field, ValidationError
 
 from tasks import atomic
 from tasks.artifacts import Record
-from tasks.config import Split, TrainConfig
+from tasks.config import Split
 from tasks.errors import IntegrityError
+from tasks.train_config import TrainConfig
 
 SCHEMA: Literal["camnet-model/1"] = "camnet-model/1"
 

@@ -8,9 +8,9 @@ from pydantic import Field, ValidationError, field_validator
 
 from tasks import atomic
 from tasks.artifacts import Record
-from tasks.config import TrainConfig
 from tasks.digests import file_digest
 from tasks.errors import InputError, IntegrityError
+from tasks.train_config import TrainConfig
 
 
 class ShardOfJob(Record):

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from tasks.config import TrainConfig
+from tasks.train_config import TrainConfig
 
 PatchLoss = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 

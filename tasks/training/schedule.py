@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from tasks.config import TrainConfig
+from tasks.train_config import TrainConfig
 
 
 @dataclass(frozen=True)

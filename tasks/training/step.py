@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from tasks.config import TrainConfig
+from tasks.train_config import TrainConfig
 from tasks.training.augment import PARAMETERS, apply_changes
 from tasks.training.collective import tensors
 from tasks.training.loss import patch_loss

@@ -10,7 +10,7 @@ from uuid import UUID
 from prefect import task
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
-from tasks.config import TrainConfig
+from tasks.train_config import TrainConfig
 from tasks.training.card import ModelCard
 from tasks.training.job import ShardOfJob
 from tasks.training.train import train

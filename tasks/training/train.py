@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from tasks.config import TrainConfig
+from tasks.train_config import TrainConfig
 from tasks.training.attempt import attempt_folder
 from tasks.training.card import ModelCard, read_card
 from tasks.training.folder import CARD_NAME, publish

@@ -15,7 +15,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from tasks.config import TrainConfig
+from tasks.train_config import TrainConfig
 from tasks.training.job import TrainingJob
 from tasks.training.launcher import rank_environment, ranks_command
 from tests.services.horovod_ranks import BATCH_ROWS, RATE, batch_of, plain_network

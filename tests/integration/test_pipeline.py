@@ -1,4 +1,4 @@
-"""The whole line on two sites of one machine, with SFTP between them and two Horovod ranks."""
+"""The whole line on two sites of one machine, with SFTP between them and two Horovod ranks; dense grids in parts."""
 
 from __future__ import annotations
 
@@ -11,12 +11,15 @@ import pytest
 from deployments.loopback_sshd import LoopbackSshd
 from flows.run_state import RunState, read_state
 from tasks.errors import ExitCode
+from tasks.inference.scores import read_scores
 from tests.services.camnet_cli import TRAIN, Done, camnet, write_config, write_sites
 from tests.services.html_page import Page
 from transfer.ledger import Ledger
 from transfer.manifest import read_manifest
 
 pytestmark = pytest.mark.slow
+# The slides have 256 positions.
+PART_POSITIONS, PARTS = 90, 3
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,8 @@ def run(cohort: Path, sshd: LoopbackSshd, tmp_path_factory: pytest.TempPathFacto
         f'key = "{sshd.key}"\nknown_hosts = "{sshd.known_hosts}"\n'
     )
     sites = write_sites(folder / "sites", ssh=table)
-    config = write_config(folder / "run.toml", cohort, more=f'sites = "{sites}"\n{TRAIN}')
+    in_parts = TRAIN.replace("[preprocess]", f"[preprocess]\ngrid_part_positions = {PART_POSITIONS}")
+    config = write_config(folder / "run.toml", cohort, more=f'sites = "{sites}"\n{in_parts}')
     first = camnet("run", "-c", config, "-w", folder / "ws")
     assert first.code == ExitCode.DONE, first.output + first.errors
     state = read_state(folder / "ws" / "runs" / "test")
@@ -68,6 +72,26 @@ def test_shards_arrive_verified_over_sftp_and_the_ledger_measures_them(run: Fini
     for row in rows:
         if row.megabits_per_s is not None:
             assert row.megabits_per_s == pytest.approx(row.wire_bytes * 8 / 1e6 / row.wire_seconds)
+
+
+def test_large_slides_travel_in_parts_and_become_one_heatmap_and_one_panel_each(run: FinishedRun) -> None:
+    assert run.state.preprocessed is not None
+    assert run.state.inferred is not None
+    assert run.state.explained is not None
+    outcomes = {outcome.slide: outcome for outcome in run.state.preprocessed.outcomes if outcome.split == "test"}
+    assert outcomes
+    manifest = read_manifest(run.workspace / "site-b" / "test" / "patches" / "manifest.json")
+    scored = {slide.scores.slide: slide for slide in run.state.inferred.slides}
+    assert scored.keys() == outcomes.keys()
+    for name, slide in scored.items():
+        paths = [f"grid/{name}.part-{part:04}-of-{PARTS:04}.patches.h5" for part in range(1, PARTS + 1)]
+        entries = [entry for entry in manifest.entries if entry.path.startswith(f"grid/{name}.")]
+        assert [entry.path for entry in entries] == list(slide.shards) == paths
+        rows = sum(entry.rows or 0 for entry in entries)
+        assert outcomes[name].grid_patches == slide.scores.patches == rows > 0
+        scores = read_scores(slide.scores_file.under(run.workspace / "site-b"))
+        assert len(set(zip(scores.x_level0_px.tolist(), scores.y_level0_px.tolist(), strict=True))) == rows
+    assert sorted(slide.slide for slide in run.state.explained.slides) == sorted(scored)
 
 
 def test_training_is_distributed_and_splits_by_patient(run: FinishedRun) -> None:

@@ -10,9 +10,11 @@ import h5py
 import numpy as np
 import pytest
 
+from tasks.patches.slide_shards import open_slide_shards
 from tests.services.camnet_cli import camnet
 from tests.services.exported_shards import coloured, write_coloured
-from transfer.manifest import manifest_of, write_manifest
+from tests.services.part_shards import cut_in_parts
+from transfer.manifest import manifest_of, read_manifest, write_manifest
 
 LABELS = [1, 1, 0, 0, -1]
 
@@ -84,6 +86,62 @@ def test_convert_goes_on_after_a_bad_shard_and_finds_what_is_finished(folder: Pa
     facts = json.loads(camnet("shards", "info", tmp_path / "raw", "--json").output)["shards"]
     assert [(shard["encoding"], shard["rows"]) for shard in facts] == [("raw", 5), ("raw", 5)]
     assert camnet("shards", "verify", tmp_path / "jpeg", tmp_path / "raw").code == 0
+
+
+def list_in_manifest(folder: Path, *names: str, site: str = "site-a") -> None:
+    files = [(name, "patches", 5, None) for name in names]
+    write_manifest(folder / "manifest.json", manifest_of(folder, files, run="r", site=site))  # type: ignore[arg-type]
+
+
+def test_converted_shards_have_a_manifest_of_the_same_run_and_site(folder: Path, tmp_path: Path) -> None:
+    (folder / "sampled").mkdir()
+    (folder / "1.patches.h5").rename(folder / "sampled" / "1.patches.h5")
+    list_in_manifest(folder, "0.patches.h5", "sampled/1.patches.h5")
+    out = tmp_path / "jpeg"
+    done = camnet("shards", "convert", folder, out, "--to", "jpeg", "--json")
+    assert (done.code, json.loads(done.output)["manifest"]) == (0, str(out / "manifest.json"))
+    manifest = read_manifest(out / "manifest.json")
+    assert (manifest.run, manifest.site) == ("r", "site-a")
+    entries = [(entry.path, entry.kind, entry.rows) for entry in manifest.entries]
+    assert entries == [("0.patches.h5", "patches", 5), ("sampled/1.patches.h5", "patches", 5)]
+    assert camnet("shards", "verify", "--manifest", out / "manifest.json").code == 0
+    assert camnet("shards", "convert", folder, out, "--to", "jpeg").code == 0
+    assert read_manifest(out / "manifest.json") == manifest
+
+
+def test_a_manifest_keeps_what_earlier_conversions_made(folder: Path, tmp_path: Path) -> None:
+    list_in_manifest(folder, "0.patches.h5", "1.patches.h5")
+    for name in ("0.patches.h5", "1.patches.h5"):
+        assert camnet("shards", "convert", folder / name, tmp_path / "out", "--to", "jpeg").code == 0
+    listed = read_manifest(tmp_path / "out" / "manifest.json").entries
+    assert [entry.path for entry in listed] == ["0.patches.h5", "1.patches.h5"]
+    with (tmp_path / "out" / "0.patches.h5").open("ab") as file:
+        file.write(b"more")
+    changed = camnet("shards", "convert", folder / "1.patches.h5", tmp_path / "out", "--to", "jpeg")
+    assert (changed.code, changed.error["subject"]) == (2, str(tmp_path / "out" / "0.patches.h5"))
+    assert read_manifest(tmp_path / "out" / "manifest.json").entries == listed
+    (tmp_path / "out" / "0.patches.h5").unlink()
+    assert camnet("shards", "convert", folder / "1.patches.h5", tmp_path / "out", "--to", "jpeg").code == 2
+
+
+def test_a_manifest_is_written_only_when_all_is_finished_and_its_origin_known(
+    folder: Path, bad: Path, tmp_path: Path
+) -> None:
+    origin = ("--run", "r", "--site", "site-b")
+    assert camnet("shards", "convert", folder, tmp_path / "out", "--to", "jpeg", *origin).code == 3
+    assert not (tmp_path / "out" / "manifest.json").exists()
+    bad.unlink()
+    unknown = camnet("shards", "convert", folder, tmp_path / "out", "--to", "jpeg", "--json")
+    assert (unknown.code, json.loads(unknown.output)["manifest"]) == (0, None)
+    assert camnet("shards", "convert", folder, tmp_path / "out", "--to", "jpeg", *origin).code == 0
+    assert read_manifest(tmp_path / "out" / "manifest.json").site == "site-b"
+    other = camnet("shards", "convert", folder, tmp_path / "out", "--to", "jpeg", "--run", "r", "--site", "site-c")
+    assert (other.code, other.error["subject"]) == (2, str(tmp_path / "out" / "manifest.json"))
+    assert camnet("shards", "convert", folder, tmp_path / "out", "--to", "jpeg", "--run", "r").code == 2
+    list_in_manifest(folder, "0.patches.h5")
+    mixed = camnet("shards", "convert", folder, tmp_path / "mixed", "--to", "jpeg")
+    assert (mixed.code, "several runs or sites" in mixed.error["cause"]) == (2, True)
+    assert not (tmp_path / "mixed").exists()
 
 
 def test_only_a_slide_has_tiles(folder: Path, tmp_path: Path) -> None:
@@ -158,3 +216,54 @@ def test_link_shows_shards_as_one(folder: Path) -> None:
         assert np.array_equal(file["patches"][5:], coloured(5))
     refused = camnet("shards", "info", folder / "all.h5")
     assert (refused.code, refused.error["error"]) == (4, "IntegrityError")
+
+
+@pytest.fixture
+def parts(folder: Path) -> list[Path]:
+    """The first slide in parts, the second of which is empty."""
+    return cut_in_parts(folder / "0.patches.h5", [2, 2])
+
+
+def test_parts_of_a_large_slide_are_looked_at_and_converted_as_they_are(folder: Path, parts: list[Path]) -> None:
+    head, *lines = [line.split()[:7] for line in camnet("shards", "info", folder).output.splitlines()]
+    assert head == ["slide", "part", "patient", "centre", "split", "encoding", "patches"]
+    assert [(line[0], line[1], line[6]) for line in lines] == [
+        *(("patient_030_node_0", f"{part}/3", rows) for part, rows in ((1, "2"), (2, "0"), (3, "3"))),
+        ("patient_030_node_1", "-", "5"),
+    ]
+    told = json.loads(camnet("shards", "info", folder, "--json").output)["shards"]
+    assert [(one["part"], one["parts"]) for one in told] == [(1, 3), (2, 3), (3, 3), (None, None)]
+    assert camnet("shards", "verify", folder).output == "4 good (10 patches), 0 bad\n"
+    out = folder.parent / "jpeg"
+    assert camnet("shards", "convert", folder, out, "--to", "jpeg").code == 0
+    with open_slide_shards([out / path.name for path in parts]) as slide:
+        assert (slide.rows, slide.label.tolist(), slide.attributes.encoding) == (5, LABELS, "jpeg")
+
+
+def test_parts_of_a_large_slide_are_exported_and_linked_beside_each_other(folder: Path, parts: list[Path]) -> None:
+    out = folder.parent / "out"
+    for to in ("png", "webdataset", "original"):
+        done = camnet("shards", "export", folder, out / to, "--to", to, "--json")
+        assert done.code == 0, done.errors
+        written = [one["written"] for one in json.loads(done.output)["exported"]]
+        assert sum(one["patches"] + one["left_out"] for one in written) == 10
+    names = {path.name for path in (out / "png").rglob("*.png")}
+    assert len(names) == 10
+    assert {f"patient_030_node_0_{64 * row}_{128 * row}.png" for row in range(5)} < names
+    keys = []
+    for path in (out / "webdataset").glob("*.tar"):
+        with tarfile.open(path) as tar:
+            keys += [name.removesuffix(".cls") for name in tar.getnames() if name.endswith(".cls")]
+    assert sorted(keys) == sorted(name.removesuffix(".png") for name in names)
+    found = 0
+    for path in (out / "original").glob("0.part-*.h5"):
+        with h5py.File(path) as file:
+            found += sum(len(file[f"{kind}/level7/centre1/patient030/node0/patches"]) for kind in file)
+    assert found == 4, "all with a label"
+
+    linked = camnet("shards", "link", folder, "--to", folder.parent / "all.h5")
+    assert linked.output.endswith("10 patches of 4 shards\n")
+    with h5py.File(folder.parent / "all.h5") as file:
+        assert file["shards/slide"].asstr()[:].tolist() == ["patient_030_node_0"] * 3 + ["patient_030_node_1"]
+        assert np.array_equal(file["patches"][:5], coloured(5))
+        assert file["index/label"][:5].tolist() == LABELS

@@ -10,9 +10,9 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 
-from tasks.config import TrainConfig
 from tasks.errors import InputError, IntegrityError
 from tasks.patches.store import open_shard
+from tasks.train_config import TrainConfig
 from tasks.training.card import ModelCard
 from tasks.training.cohort import read_cohort
 from tasks.training.metrics import Scores, area_under_curve

@@ -14,8 +14,8 @@ from typing import Any
 import psutil
 import pytest
 
-from tasks.config import TrainConfig
 from tasks.errors import RetryableFault
+from tasks.train_config import TrainConfig
 from tasks.training.job import ShardOfJob
 from tasks.training.train import train
 from tests.services.texture_shards import texture_cohort

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tasks.config import TrainConfig
 from tasks.digests import file_digest
+from tasks.train_config import TrainConfig
 from tasks.training.job import ShardOfJob
 from tasks.training.train import train
 from tests.services.texture_shards import write_pixels_shard

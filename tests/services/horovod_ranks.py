@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from tasks.config import TrainConfig
+from tasks.train_config import TrainConfig
 from tasks.training import collective
 from tasks.training.augment import no_changes
 from tasks.training.metrics import Scores, area_under_curve

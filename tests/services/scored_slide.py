@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from tasks.config import TrainConfig
 from tasks.digests import file_digest
 from tasks.inference.scores import ScoreAttributes, Scores
 from tasks.patches.attributes import ShardAttributes
 from tasks.patches.store import PatchBatch, write_shard
 from tasks.slides.annotations import Annotations, Polygon
 from tasks.slides.geojson import to_geojson
+from tasks.train_config import TrainConfig
 from tasks.training.architectures import ARCHITECTURES
 from tasks.training.card import ModelCard, write_card
 from tasks.training.model_folder import CARD_NAME, WEIGHTS_NAME

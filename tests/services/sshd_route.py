@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import random
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from deployments.loopback_sshd import LoopbackSshd
+from tests.services.fdt_tool import stand_in
 from transfer.ledger import Ledger
 from transfer.manifest import Entry, Kind, manifest_of
 from transfer.model import Batch, Endpoint, Features, Outcome, Policy, Progress, SshAccount, TransferOptions
 from transfer.mover import open_mover
-from transfer.servers import GridftpServer
+from transfer.servers import FdtTool, GridftpServer
 
-GRIDFTP_WAYS = ("gridftp push", "gridftp pull", "gridftp third-party")
-"""Over ``sshftp``, ``gsiftp`` and ``ftp``, see `tests.services.gridftp.gridftp_servers`."""
-WAYS = ("local", "push", "pull", "relay", "scp push", "scp pull", "scp relay", *GRIDFTP_WAYS)
-"""Protocol (``auto`` where none is named) and which of the two ends is reached over SSH."""
+FDT_JAR = os.environ.get("CAMNET_FDT_JAR")
+WAYS = (
+    *("local", "push", "pull", "relay"),
+    *("scp push", "scp pull", "scp relay", "rsync push", "rsync pull", "fdt push", "fdt pull"),
+    *("gridftp push", "gridftp pull", "gridftp third-party"),
+    *(("fdt-jar push", "fdt-jar pull") if FDT_JAR else ()),
+)
+"""Protocol (``auto`` where none is named) and which of the two ends is reached over SSH; ``fdt`` is a stand-in
+for the jar, ``fdt-jar`` the real one, and for ``gridftp`` see `tests.services.gridftp.gridftp_servers`."""
 CHUNK_BYTES = 64 << 10
 QUICK = TransferOptions(streams=2, chunk_bytes=CHUNK_BYTES, attempts=3, stall_s=5.0, backoff_s=0.01)
 
@@ -85,19 +92,20 @@ def route_of(
     policy: Policy = "open",
     servers: Mapping[str, GridftpServer] | None = None,
 ) -> Route:
-    """Make two folders and the endpoints for one of `WAYS`."""
+    """Make two folders and the endpoints for one of `WAYS`; `servers` are the GridFTP servers by way."""
     here, there = folder / "here", folder / "there"
     here.mkdir(parents=True)
     there.mkdir()
-    protocol, _, way = way.rpartition(" ")
+    tool, _, way = way.rpartition(" ")
+    fdt = FdtTool(jar=Path(FDT_JAR)) if FDT_JAR and tool == "fdt-jar" else stand_in(folder / "fdt tool")
     source_ssh = account if way in ("pull", "relay", "third-party") else None
     destination_ssh = account if way in ("push", "relay", "third-party") else None
-    gridftp = servers[way] if servers and protocol == "gridftp" else None
+    gridftp = servers[way] if servers and tool == "gridftp" else None
     return Route(
         here,
         there,
-        Endpoint(site="site-a", root=str(here), policy=policy, ssh=source_ssh, gridftp=gridftp),
-        Endpoint(site="site-b", root=str(there), ssh=destination_ssh, gridftp=gridftp),
+        Endpoint(site="site-a", root=str(here), policy=policy, ssh=source_ssh, fdt=fdt, gridftp=gridftp),
+        Endpoint(site="site-b", root=str(there), ssh=destination_ssh, fdt=fdt, gridftp=gridftp),
         Ledger(folder / "state" / "ledger.jsonl"),
-        protocol or "auto",
+        tool.partition("-")[0] or "auto",
     )

@@ -48,7 +48,7 @@ def _trouble(path: Path) -> dict[str, str | None]:
     from tasks.errors import CamNetError
 
     try:
-        with open_cluster(load_site(path, workspace=path.parent), run="test", slides=4) as cluster:
+        with open_cluster(load_site(path, workspace=path.parent), run="test", tasks=4) as cluster:
             cluster.begin()
             deadline = time.monotonic() + _ENOUGH_S
             while time.monotonic() < deadline:

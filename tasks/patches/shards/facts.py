@@ -16,6 +16,8 @@ class ShardFacts(Record):
 
     Attributes
     ----------
+    part, parts
+        Which part of a large slide it is, and of how many; None: it is the whole.
     rows
         Number of patches; `tumour`, `normal` and `unknown` by label.
     patch_px, mpp
@@ -31,6 +33,8 @@ class ShardFacts(Record):
     node: int | None
     split: str
     sampling: str
+    part: int | None
+    parts: int | None
     encoding: str
     rows: int
     tumour: int
@@ -62,6 +66,8 @@ def shard_facts(path: Path) -> ShardFacts:
         node=attributes.node,
         split=attributes.split,
         sampling=attributes.sampling,
+        part=attributes.part,
+        parts=attributes.parts,
         encoding=attributes.encoding,
         rows=rows,
         tumour=counts[TUMOUR],

@@ -6,8 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from tasks.errors import InputError
-
-SUFFIX = ".patches.h5"
+from tasks.patches.shard_names import SUFFIX
 
 
 def find_shards(paths: Iterable[Path]) -> list[Path]:

@@ -20,7 +20,7 @@ from tasks.errors import CamNetError, InputError, IntegrityError
 from tasks.patches.attributes import ShardAttributes
 from tasks.patches.filters import white_and_black_fraction
 from tasks.patches.pixel_storage import in_batches
-from tasks.patches.shards.find import SUFFIX
+from tasks.patches.shard_names import SUFFIX
 from tasks.patches.shards.original_entries import REMEDY, Entry, OriginalEntries, as_input
 from tasks.patches.shards.original_layout import TISSUES
 from tasks.patches.store import PatchBatch, open_shard, write_shard

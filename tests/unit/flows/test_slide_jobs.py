@@ -7,9 +7,18 @@ from pathlib import Path
 import pytest
 
 from flows.context import RunContext, make_context
-from flows.slide_jobs import broken_off, finished_outcome, preprocess_here, slide_jobs
+from flows.slide_jobs import (
+    broken_off,
+    finished_outcome,
+    is_finished,
+    preprocess_here,
+    slide_jobs,
+    slide_of_work,
+    work_of,
+)
 from tasks.config import parse_config
-from tasks.errors import PermanentFault
+from tasks.errors import InputError, PermanentFault
+from tasks.patches.slide_job import SlidePart
 from tasks.slides.synthetic.cohort import CohortSummary
 
 
@@ -66,3 +75,49 @@ def test_a_job_has_what_the_table_of_slides_says_and_else_what_the_run_says(tmp_
         "a": ("validation", 0.25),
         "b": ("train", 0.5),
     }
+
+
+def test_a_large_slide_is_the_work_of_several_and_is_finished_when_all_of_it_is(context: RunContext) -> None:
+    cut = {"grid_part_positions": 400, "grid_stride_px": 64, "grid_splits": ("train", "validation", "test")}
+    config = context.config.preprocess.model_copy(update=cut)
+    context = context.model_copy(update={"config": context.config.model_copy(update={"preprocess": config})})
+    job = slide_jobs(context)[0]
+    work = work_of(job)
+    assert [part.name for part in work if isinstance(part, SlidePart)] == [
+        "random patches", "part 1 of 3", "part 2 of 3", "part 3 of 3",
+    ]  # fmt: skip
+    assert {slide_of_work(part).record.name for part in work} == {job.record.name}
+    for done, part in enumerate(work):
+        assert [is_finished(each) for each in work] == [True] * done + [False] * (4 - done)
+        assert finished_outcome(job) is None
+        outcome = preprocess_here(part)
+    assert outcome.state == "done"
+    found = finished_outcome(job)
+    assert found is not None
+    assert (found.parts, found.reused) == (3, True)
+    assert all(is_finished(part) for part in work)
+    assert work_of(slide_jobs(context)[1])[0] != work[0]
+
+
+def test_a_small_slide_is_its_own_work(context: RunContext) -> None:
+    job = slide_jobs(context)[0]
+    assert work_of(job) == [job]
+    assert not is_finished(job)
+
+
+def test_a_fault_in_a_part_is_told_with_the_part(context: RunContext, caplog: pytest.LogCaptureFixture) -> None:
+    job = slide_jobs(context)[0]
+    job.folder.parent.mkdir(parents=True)
+    job.folder.write_text("a file where the folder should be")
+    with caplog.at_level("INFO"):
+        outcome = preprocess_here(SlidePart(job=job, number=2, parts=3))
+    assert outcome.state == "failed"
+    assert f"{job.record.name}, part 2 of 3 failed: " in caplog.text
+
+
+def test_a_slide_with_the_name_of_a_part_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.part-0001-of-0002.tif").touch()
+    data = {"cohort": {"slides": str(tmp_path)}}
+    context = make_context(parse_config(data, folder=tmp_path, source="test"), tmp_path, "embedded")
+    with pytest.raises(InputError, match="name of a part of another slide"):
+        slide_jobs(context)

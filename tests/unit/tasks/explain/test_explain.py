@@ -1,3 +1,4 @@
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from tasks.explain.explain import explain_slide
 from tasks.inference.infer import infer_slide
 from tasks.inference.scores import read_scores, write_scores
 from tasks.inference.slide_files import SlideInputs
+from tests.services.part_shards import cut_in_parts
 from tests.services.scored_slide import SlideFiles, write_model, write_slide
 
 
@@ -26,14 +28,14 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> SlideFiles:
 
 @pytest.fixture(scope="module")
 def scores_path(model_folder: Path, files: SlideFiles, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    inputs = SlideInputs(shard=files.shard, thumbnail=files.thumbnail, annotation=files.annotation)
+    inputs = SlideInputs(shards=(files.shard,), thumbnail=files.thumbnail, annotation=files.annotation)
     return infer_slide(model_folder, inputs, tmp_path_factory.mktemp("scored"), InferConfig()).scores_path
 
 
 def test_the_highest_scored_patches_are_explained(
     model_folder: Path, files: SlideFiles, scores_path: Path, tmp_path: Path
 ) -> None:
-    found = explain_slide(model_folder, files.shard, scores_path, tmp_path, ExplainConfig(top_patches=3))
+    found = explain_slide(model_folder, [files.shard], scores_path, tmp_path, ExplainConfig(top_patches=3))
     scores = read_scores(scores_path)
     assert found.slide == "patient_004_node_4"
     assert found.layer == "stage3_relu2"
@@ -49,7 +51,7 @@ def test_the_highest_scored_patches_are_explained(
 def test_the_same_inputs_give_the_same_explanation(
     model_folder: Path, files: SlideFiles, scores_path: Path, tmp_path: Path
 ) -> None:
-    runs = [explain_slide(model_folder, files.shard, scores_path, tmp_path / n, ExplainConfig()) for n in "ab"]
+    runs = [explain_slide(model_folder, [files.shard], scores_path, tmp_path / n, ExplainConfig()) for n in "ab"]
     assert runs[0].patches == runs[1].patches
     assert runs[0].panel.read_bytes() == runs[1].panel.read_bytes()
 
@@ -58,9 +60,9 @@ def test_another_layer_can_be_chosen_and_a_wrong_one_is_refused(
     model_folder: Path, files: SlideFiles, scores_path: Path, tmp_path: Path
 ) -> None:
     config = ExplainConfig(top_patches=1, layer="stage2_relu2")
-    assert explain_slide(model_folder, files.shard, scores_path, tmp_path, config).layer == "stage2_relu2"
+    assert explain_slide(model_folder, [files.shard], scores_path, tmp_path, config).layer == "stage2_relu2"
     with pytest.raises(InputError, match="no layer 'conv5'") as refused:
-        explain_slide(model_folder, files.shard, scores_path, tmp_path, ExplainConfig(layer="conv5"))
+        explain_slide(model_folder, [files.shard], scores_path, tmp_path, ExplainConfig(layer="conv5"))
     assert "stage3_conv2" in str(refused.value.remedy)
 
 
@@ -68,7 +70,7 @@ def test_no_patches_asked_for_is_refused(
     model_folder: Path, files: SlideFiles, scores_path: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(InputError, match="no patch to explain"):
-        explain_slide(model_folder, files.shard, scores_path, tmp_path, ExplainConfig(top_patches=0))
+        explain_slide(model_folder, [files.shard], scores_path, tmp_path, ExplainConfig(top_patches=0))
 
 
 def test_scores_of_another_model_or_shard_are_refused(
@@ -78,10 +80,23 @@ def test_scores_of_another_model_or_shard_are_refused(
     other_model = replace(scores, attributes=scores.attributes.model_copy(update={"model_digest": "sha256:0"}))
     write_scores(tmp_path / "model.scores.h5", other_model)
     with pytest.raises(InputError, match="made by another model"):
-        explain_slide(model_folder, files.shard, tmp_path / "model.scores.h5", tmp_path, ExplainConfig())
+        explain_slide(model_folder, [files.shard], tmp_path / "model.scores.h5", tmp_path, ExplainConfig())
     moved = replace(scores, x_level0_px=np.ascontiguousarray(scores.x_level0_px[::-1]))
     write_scores(tmp_path / "moved.scores.h5", moved)
     with pytest.raises(InputError, match="does not hold the scores of the patches"):
-        explain_slide(model_folder, files.shard, tmp_path / "moved.scores.h5", tmp_path, ExplainConfig())
+        explain_slide(model_folder, [files.shard], tmp_path / "moved.scores.h5", tmp_path, ExplainConfig())
     with pytest.raises(IntegrityError, match="not there"):
-        explain_slide(model_folder, files.shard, tmp_path / "missing.scores.h5", tmp_path, ExplainConfig())
+        explain_slide(model_folder, [files.shard], tmp_path / "missing.scores.h5", tmp_path, ExplainConfig())
+
+
+def test_patches_of_a_large_slide_are_found_in_its_parts(
+    model_folder: Path, files: SlideFiles, scores_path: Path, tmp_path: Path
+) -> None:
+    parts = cut_in_parts(Path(shutil.copy(files.shard, tmp_path / "slide.patches.h5")), [40, 90])
+    config = ExplainConfig(top_patches=4)
+    whole = explain_slide(model_folder, [files.shard], scores_path, tmp_path / "a", config)
+    found = explain_slide(model_folder, parts, scores_path, tmp_path / "b", config)
+    assert found.patches == whole.patches
+    assert found.panel.read_bytes() == whole.panel.read_bytes()
+    with pytest.raises(InputError, match="missing: 2"):
+        explain_slide(model_folder, [parts[0], parts[2]], scores_path, tmp_path / "c", config)

@@ -12,6 +12,7 @@ from tasks.inference.infer import infer_slide, infer_slides
 from tasks.inference.scores import read_scores
 from tasks.inference.slide_files import FailedSlide, SlideInputs
 from tasks.training.model_folder import WEIGHTS_NAME
+from tests.services.part_shards import cut_in_parts
 from tests.services.scored_slide import SlideFiles, write_model, write_slide
 
 CONFIG = InferConfig(batch_size=32)
@@ -23,7 +24,7 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def inputs(files: SlideFiles) -> SlideInputs:
-    return SlideInputs(shard=files.shard, thumbnail=files.thumbnail, annotation=files.annotation)
+    return SlideInputs(shards=(files.shard,), thumbnail=files.thumbnail, annotation=files.annotation)
 
 
 def test_a_slide_gets_scores_and_a_heatmap(model_folder: Path, tmp_path: Path) -> None:
@@ -58,7 +59,7 @@ def test_the_same_inputs_give_the_same_files(model_folder: Path, tmp_path: Path)
 def test_a_slide_without_annotation_or_truth_is_scored_all_the_same(model_folder: Path, tmp_path: Path) -> None:
     files = write_slide(tmp_path / "in", truth="unknown")
     done = infer_slide(
-        model_folder, SlideInputs(shard=files.shard, thumbnail=files.thumbnail), tmp_path / "out", CONFIG
+        model_folder, SlideInputs(shards=(files.shard,), thumbnail=files.thumbnail), tmp_path / "out", CONFIG
     )
     assert done.scores.label is None
     assert done.scores.patch_auc is None
@@ -149,9 +150,50 @@ def test_a_shard_that_decayed_after_its_transfer_is_not_opened(model_folder: Pat
     data[len(data) // 2] ^= 1
     files.shard.write_bytes(data)
     (outcome,) = infer_slides(
-        model_folder, [inputs(files).model_copy(update={"shard_digest": digest})], tmp_path / "out", CONFIG
+        model_folder, [inputs(files).model_copy(update={"shard_digests": (digest,)})], tmp_path / "out", CONFIG
     )
     assert isinstance(outcome, FailedSlide)
     assert "digest" in outcome.reason
     assert outcome.remedy is not None
     assert "transfer" in outcome.remedy
+
+
+def test_the_parts_of_a_large_slide_give_one_heatmap_with_the_scores_of_the_whole(
+    model_folder: Path, tmp_path: Path
+) -> None:
+    whole = write_slide(tmp_path / "whole")
+    one = infer_slide(model_folder, inputs(whole), tmp_path / "one", CONFIG)
+    files = write_slide(tmp_path / "parts")
+    parts = cut_in_parts(files.shard, [50, 50, 131])
+    digests = tuple(map(file_digest, parts))
+    several = inputs(files).model_copy(update={"shards": tuple(parts), "shard_digests": digests})
+    done = infer_slide(model_folder, several, tmp_path / "several", CONFIG)
+    found, wanted = read_scores(done.scores_path), read_scores(one.scores_path)
+    for name in ("x_level0_px", "y_level0_px", "label", "tumour_fraction"):
+        assert np.array_equal(getattr(found, name), getattr(wanted, name))
+    np.testing.assert_allclose(found.probability, wanted.probability, atol=1e-5)
+    assert done.scores.patches == one.scores.patches
+    assert done.scores.score == pytest.approx(one.scores.score, abs=1e-5)
+    # a digest of all parts: another order or another part is another one
+    assert found.attributes.shard_digest not in {*digests, wanted.attributes.shard_digest}
+    assert sorted(path.name for path in (tmp_path / "several").iterdir()) == sorted(
+        path.name for path in (tmp_path / "one").iterdir()
+    )
+
+
+def test_a_part_that_is_missing_or_decayed_fails_its_slide(model_folder: Path, tmp_path: Path) -> None:
+    files = write_slide(tmp_path / "in")
+    parts = cut_in_parts(files.shard, [100, 200])
+    digests = tuple(map(file_digest, parts))
+    several = inputs(files).model_copy(update={"shards": tuple(parts), "shard_digests": digests})
+    lacking = several.model_copy(update={"shards": tuple(parts[1:]), "shard_digests": digests[1:]})
+    parts[2].write_bytes(parts[2].read_bytes()[:-1] + b"?")
+    failed = list(infer_slides(model_folder, [lacking, several], tmp_path / "out", CONFIG))
+    assert all(isinstance(one, FailedSlide) for one in failed)
+    reasons = [one.reason for one in failed if isinstance(one, FailedSlide)]
+    assert "has the digest" in reasons[0]
+    assert str(parts[2]) in reasons[1]
+    unknown = lacking.model_copy(update={"shard_digests": None, "shards": (parts[1],)})
+    with pytest.raises(InputError, match="one of 3 parts of its slide; missing: 1, 3"):
+        infer_slide(model_folder, unknown, tmp_path / "out", CONFIG)
+    assert not (tmp_path / "out").exists()

@@ -12,8 +12,8 @@ from PIL import Image
 
 from tasks.digests import DigestIndex, file_digest
 from tasks.errors import InputError, PermanentFault
-from tasks.patches.outcome import SlideOutcome
-from tasks.patches.preprocess import failed_outcome, find_outcome, preprocess_slide
+from tasks.patches.outcome import SlideOutcome, failed_outcome
+from tasks.patches.preprocess import find_outcome, preprocess_slide
 from tasks.patches.slide_job import SlideJob
 from tasks.patches.store import open_shard
 from tasks.slides.geojson import from_geojson
@@ -318,7 +318,7 @@ def test_an_odd_error_of_the_output_side_is_not_blamed_on_the_slide(
     def stale(*_: object) -> None:
         raise OSError(116, "Stale file handle")
 
-    monkeypatch.setattr("tasks.patches.preprocess.describe", lambda *_, **__: stale())
+    monkeypatch.setattr("tasks.patches.make_part.describe", lambda *_, **__: stale())
     with pytest.raises(OSError, match="Stale file handle"):
         preprocess_slide(job)
 

@@ -7,6 +7,7 @@ import pytest
 
 from tasks.errors import InputError, IntegrityError
 from tasks.training.cohort import read_cohort
+from tests.services.part_shards import cut_in_parts
 from tests.services.texture_shards import TextureShard, write_texture_shard
 
 
@@ -102,3 +103,14 @@ def test_rows_are_described_by_file_and_row(tmp_path: Path) -> None:
     name = "patient_000.train.patches.h5"
     assert cohort.rows("train").describe(np.array([0, 9])) == f"{name} row 0, {name} row 9"
     assert cohort.rows("train").describe(np.arange(6)).endswith("row 3 and 2 more")
+
+
+def test_a_slide_in_several_shards_is_one_patient(tmp_path: Path) -> None:
+    whole = write_texture_shard(tmp_path, TextureShard("patient_000", "train", (1, -1, 0, 1, 0))).path
+    parts = cut_in_parts(whole, [2, 3])
+    cohort = read_cohort([*parts, *paths_of(tmp_path, TextureShard("patient_001", "validation", (0, 1)))])
+    rows = cohort.rows("train")
+    assert rows.label.tolist() == [1, 0, 1, 0]
+    assert rows.shard.tolist() == [0, 1, 2, 2]
+    assert set(rows.patients.tolist()) == {"patient_000"}
+    assert cohort.patients("train") == ("patient_000",)

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from tasks.config import TrainConfig
 from tasks.digests import file_digest
 from tasks.errors import InputError, IntegrityError
+from tasks.train_config import TrainConfig
 from tasks.training.job import ShardOfJob, TrainingJob, read_job, verify_shard, write_job
 
 

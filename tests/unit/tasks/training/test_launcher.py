@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks.config import TrainConfig
 from tasks.errors import PermanentFault
+from tasks.train_config import TrainConfig
 from tasks.training.job import TrainingJob
 from tasks.training.launcher import last_lines, rank_environment, ranks_command
 

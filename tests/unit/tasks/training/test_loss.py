@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tasks.config import TrainConfig
+from tasks.train_config import TrainConfig
 from tasks.training.loss import class_weights, patch_loss
 
 LABEL = np.array([1, 1, 0, 0], np.float32)

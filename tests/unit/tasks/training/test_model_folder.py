@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tasks.config import TrainConfig
 from tasks.digests import file_digest
 from tasks.errors import InputError, IntegrityError
+from tasks.train_config import TrainConfig
 from tasks.training.card import ModelCard, write_card
 from tasks.training.folder import CARD_NAME, WEIGHTS_NAME, publish
 from tasks.training.model_folder import read_model

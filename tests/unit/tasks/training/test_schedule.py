@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.config import TrainConfig
+from tasks.train_config import TrainConfig
 from tasks.training.schedule import LearningRate
 
 

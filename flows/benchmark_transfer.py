@@ -1,0 +1,174 @@
+"""The transfer benchmark as a flow: a matrix of trials, a report for a consortium, and the trend over its runs."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from prefect import flow
+from prefect.artifacts import create_progress_artifact, create_table_artifact, update_progress_artifact
+from pydantic import Field
+
+from deployments.sites import Site, load_sites, site_named
+from flows.benchmark_report import table_five, write_benchmark_report
+from flows.endpoints import endpoint
+from tasks import atomic
+from tasks.artifacts import Record
+from tasks.errors import CamNetError, InputError
+from transfer.benchmark import Cell, Trial, in_random_order, parse_size, read_trials, routes
+from transfer.ledger import Ledger
+from transfer.model import Endpoint, TransferOptions
+from transfer.mover import open_mover
+from transfer.trial import run_trial
+
+TRIALS = "trials.jsonl"
+_SMALL_BYTES, _SMALL_FILES = 100_000, 1000
+
+
+class TransferBenchmark(Record):
+    """What is measured.
+
+    Attributes
+    ----------
+    sites
+        At least two names; all ordered pairs of them are measured from this machine.
+    sizes
+        Sizes of single files, for example ``100MB``.
+    small_files
+        How many files of 100 kB stand for many small files; 0: that is not measured.
+    streams
+        Numbers of connections; the first is used throughout, the others for the largest size.
+    """
+
+    sites_folder: Path | None = None
+    workspace: Path
+    sites: tuple[str, ...] = Field(min_length=2)
+    protocols: tuple[str, ...] = ("auto",)
+    sizes: tuple[str, ...] = ("1MB", "100MB")
+    small_files: int = Field(_SMALL_FILES, ge=0, le=100_000)
+    streams: tuple[int, ...] = Field((4,), min_length=1)
+    repeats: int = Field(3, ge=1, le=1000)
+    seed: int = 0
+    output: Path
+
+
+class BenchmarkResult(Record):
+    """Where the report is, and how many trials there are."""
+
+    report: Path
+    trials: int
+    failed: int
+
+
+@flow(name="benchmark-transfer", persist_result=False)
+def benchmark_transfer(plan: TransferBenchmark) -> BenchmarkResult:
+    """Measure what is missing of the matrix, then write the report.
+
+    Trials that an interrupted benchmark has finished are found in its output folder and not measured again; a
+    finished benchmark begins a new round, and the report shows the trend over the rounds.
+
+    Raises
+    ------
+    InputError
+        A site is unknown, two sites offer no such protocol, or a size is none.
+    """
+    ends = _ends(plan)
+    options = TransferOptions()
+    ledger = Ledger(plan.output / "ledger.jsonl")
+    cells = planned_cells(plan, ends, options, ledger)
+    path = plan.output / TRIALS
+    order = in_random_order(cells, plan.repeats, plan.seed)
+    done = {(trial.cell, trial.repeat) for trial in read_trials(path)}
+    missing = [one for one in order if one not in done]
+    progress: Any = create_progress_artifact(0.0, key="benchmark-progress", description=f"{len(missing)} trials")
+    for number, (cell, repeat) in enumerate(missing, start=1):
+        trial = _trial(cell, repeat, ends, options, ledger)
+        atomic.append_line(path, trial.model_dump_json().encode())
+        update_progress_artifact(progress, 100.0 * number / len(missing), description=f"{number} of {len(missing)}")
+    trials = read_trials(path)
+    report = write_benchmark_report(
+        trials, plan.output, round_trips_ms=_round_trips_ms(ends), machine=socket.gethostname()
+    )
+    create_table_artifact(
+        table_five(trials), key="transfer-benchmark", description="Mb/s: 10^6 bits a second, verified"
+    )
+    archive(path)
+    return BenchmarkResult(report=report, trials=len(trials), failed=sum(trial.error is not None for trial in trials))
+
+
+def planned_cells(
+    plan: TransferBenchmark, ends: dict[str, Endpoint], options: TransferOptions, ledger: Ledger
+) -> list[Cell]:
+    """List the cells; protocols that two sites do not offer are an error unless another pair offers them."""
+    sizes = sorted({parse_size(text) for text in plan.sizes})
+    cells: list[Cell] = []
+    offered: set[str] = set()
+    refusal: InputError | None = None
+    for source, destination in routes(plan.sites):
+        for protocol in plan.protocols:
+            try:
+                open_mover(protocol, ends[source], ends[destination], options, ledger)
+            except InputError as error:
+                refusal = error
+                continue
+            offered.add(protocol)
+            cells += _cells_of(plan, source, destination, protocol, sizes)
+    if refusal is not None and set(plan.protocols) - offered:
+        raise refusal
+    return cells
+
+
+def archive(path: Path) -> Path:
+    """Put the trials of a finished round away, so that the next call begins a new one."""
+    rounds = path.parent / "rounds"
+    rounds.mkdir(exist_ok=True)
+    first = read_trials(path)[0].start if path.is_file() else ""
+    target = rounds / f"{first[:19].replace(':', '-')}.jsonl"
+    atomic.write_text(target, path.read_text())
+    path.unlink()
+    return target
+
+
+def _cells_of(
+    plan: TransferBenchmark, source: str, destination: str, protocol: str, sizes: Sequence[int]
+) -> list[Cell]:
+    ends = {"source": source, "destination": destination, "protocol": protocol}
+    cells = [Cell(kind="size", **ends, file_bytes=size, streams=plan.streams[0]) for size in sizes]
+    cells += [Cell(kind="streams", **ends, file_bytes=sizes[-1], streams=count) for count in plan.streams[1:]]
+    if plan.small_files:
+        small = {"file_bytes": _SMALL_BYTES, "streams": plan.streams[0]}
+        cells.append(Cell.model_validate({"kind": "files", **ends, **small, "files": plan.small_files}))
+    return cells
+
+
+def _trial(cell: Cell, repeat: int, ends: dict[str, Endpoint], options: TransferOptions, ledger: Ledger) -> Trial:
+    try:
+        return run_trial(cell, repeat, ends[cell.source], ends[cell.destination], options=options, ledger=ledger)
+    except CamNetError as fault:
+        now = time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime())
+        return Trial(cell=cell, repeat=repeat, start=now, seconds=0.0, error=str(fault))
+
+
+def _ends(plan: TransferBenchmark) -> dict[str, Endpoint]:
+    known: dict[str, Site] = load_sites(plan.sites_folder, workspace=plan.workspace.resolve())
+    return {name: endpoint(site_named(known, name)) for name in plan.sites}
+
+
+def _round_trips_ms(ends: dict[str, Endpoint]) -> dict[str, float | None]:
+    """Time of a TCP connection from here to each site's SSH port, the least of three; None for folders of ours."""
+    return {name: _connect_ms(end.ssh.host, end.ssh.port) if end.ssh else None for name, end in ends.items()}
+
+
+def _connect_ms(host: str, port: int) -> float | None:
+    times = []
+    for _ in range(3):
+        started_s = time.monotonic()
+        try:
+            socket.create_connection((host, port), timeout=10).close()
+        except OSError:
+            return None
+        times.append(1000 * (time.monotonic() - started_s))
+    return min(times)

@@ -1,0 +1,106 @@
+"""``camnet benchmark transfer`` between a folder and an account, and its report in a browser."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from deployments.loopback_sshd import LoopbackSshd, loopback_sshd
+from tasks.errors import ExitCode
+from tests.services.browser import dump_dom
+from tests.services.camnet_cli import Done, camnet
+from tests.services.prefect_server import asked
+from transfer.benchmark import read_trials
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoopbackSshd]:
+    with loopback_sshd(tmp_path_factory.mktemp("sshd")) as server:
+        yield server
+
+
+@pytest.fixture
+def sites(tmp_path: Path, sshd: LoopbackSshd) -> Path:
+    folder = tmp_path / "sites"
+    folder.mkdir()
+    for name in ("site-a", "site-b"):
+        (folder / f"{name}.toml").write_text(f'name = "{name}"\nroot = "{tmp_path / name}"\n')
+    with (folder / "site-b.toml").open("a") as file:
+        file.write(f'[ssh]\nhost = "{sshd.host}"\nport = {sshd.port}\nuser = "{sshd.user}"\n')
+        file.write(f'key = "{sshd.key}"\nknown_hosts = "{sshd.known_hosts}"\n')
+    return folder
+
+
+def measured(sites: Path, url: str, *options: str) -> Done:
+    places: tuple[str | Path, ...] = ("-o", sites.parent / "out", "-w", sites.parent / "ws", "--sites-folder", sites)
+    command = ("benchmark", "transfer", "--sites", "site-a,site-b", *places, *options)
+    return camnet(*command, environment={"PREFECT_API_URL": url})
+
+
+def test_a_small_matrix_its_report_and_its_trend(sites: Path, prefect_url: str) -> None:
+    small = ("--protocols", "sftp", "--sizes", "10kB,1MB", "--small-files", "5", "--streams", "2,1", "--repeats", "1")
+    done = measured(sites, prefect_url, *small)
+    assert done.code == ExitCode.DONE, done.errors
+    result = json.loads(done.output)
+    assert (result["trials"], result["failed"]) == (16, 0)  # 2 routes × (2 sizes + 1 streams + 1 files) × 2
+    out = sites.parent / "out"
+    page = dump_dom(Path(result["report"]).as_uri())
+    assert page.console == ()
+    for words in ("Table 5", "Figure 8", "Streams against throughput", "Many small files", "No trial failed"):
+        assert words in page.dom
+    with (out / "trials.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {(row["source"], row["destination"]) for row in rows} == {("site-a", "site-b"), ("site-b", "site-a")}
+    assert all(float(row["megabits_per_s"]) > 0 for row in rows)
+    assert [list((sites.parent / name).iterdir()) for name in ("site-a", "site-b")] == [[], []]
+    (table, *_) = asked(
+        {"PREFECT_API_URL": prefect_url}, "artifacts", {"artifacts": {"key": {"any_": ["transfer-benchmark"]}}}
+    )
+    assert len(json.loads(table["data"])) == 2
+    again = measured(sites, prefect_url, *small)
+    assert again.code == ExitCode.DONE, again.errors
+    assert (out / "trend.png").is_file()
+    assert "Trend over the rounds" in dump_dom(Path(result["report"]).as_uri()).dom
+    assert [len(read_trials(path)) for path in sorted((out / "rounds").iterdir())] == [16, 16]
+
+
+def test_finished_trials_are_not_measured_again_and_a_failed_one_is_told(sites: Path, prefect_url: str) -> None:
+    small = ("--protocols", "sftp", "--sizes", "10kB", "--small-files", "0", "--streams", "1", "--repeats", "1")
+    assert measured(sites, prefect_url, *small).code == ExitCode.DONE
+    out = sites.parent / "out"
+    (kept,) = (out / "rounds").iterdir()
+    lines = kept.read_text().splitlines(keepends=True)
+    kept.unlink()
+    (out / "trials.jsonl").write_text("".join(lines[:2]) + lines[2][:40])  # killed in the middle of a line
+    (sites.parent / "site-a").rmdir()
+    (sites.parent / "site-a").write_text("a file where the root should be")
+    broken = measured(sites, prefect_url, *small)
+    assert broken.code == ExitCode.PARTIAL
+    (kept,) = (out / "rounds").iterdir()
+    assert [trial.error is None for trial in read_trials(kept)] == [True, True, False, False]
+    assert "What failed" in (out / "transfer-benchmark.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--sizes", "1MiB"), "is no size"),
+        (("--protocols", "carrier-pigeon"), "no mover is called"),
+        (("--protocols", "local"), "is no folder of this machine"),
+        (("--streams", "0"), "each must be 1 to 32"),
+        (("--sites", "site-a"), "names too few"),
+        (("--sites", "site-a,site-x"), "no site is called 'site-x'"),
+    ],
+)
+def test_wrong_options_are_the_users_mistake(
+    sites: Path, prefect_url: str, options: tuple[str, ...], said: str
+) -> None:
+    done = measured(sites, prefect_url, "--small-files", "0", *options)
+    assert done.code == ExitCode.USAGE
+    assert said in done.errors

@@ -1,0 +1,143 @@
+"""One trial of a transfer benchmark: make files at the source, move them, take all of it away."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+
+from tasks.errors import CamNetError, PermanentFault
+from transfer.benchmark import Cell, Trial
+from transfer.faults import fault_of
+from transfer.ledger import Ledger, utc_now
+from transfer.manifest import Entry
+from transfer.model import Batch, Endpoint, TransferOptions
+from transfer.mover import open_mover
+from transfer.open_store import open_store
+from transfer.store import ByteStore
+
+FOLDER = ".camnet-benchmark"
+_BLOCK_BYTES = 1 << 20
+_SPARE = 1.05
+
+
+def run_trial(
+    cell: Cell, repeat: int, source: Endpoint, destination: Endpoint, *, options: TransferOptions, ledger: Ledger
+) -> Trial:
+    """Measure a cell once; what goes wrong is told in the trial, and nothing is left at either site.
+
+    The files hold random bytes, so that nothing on the way makes them smaller.
+
+    Raises
+    ------
+    CamNetError
+        An end cannot be reached, or has no room.
+    """
+    folder = f"{FOLDER}/{uuid.uuid4().hex}"
+    names = [f"{number:06}.bin" for number in range(cell.files)]
+    try:
+        with _named(source), closing(open_store(source, options)) as store:
+            _need_room(source, store.free_bytes(), cell.total_bytes)
+            entries = [_write(store, f"{folder}/{name}", name, cell.file_bytes) for name in names]
+        with _named(destination), closing(open_store(destination, options)) as store:
+            _need_room(destination, store.free_bytes(), cell.total_bytes)
+        batch = Batch(
+            run="benchmark",
+            source=source,
+            destination=destination,
+            entries=tuple(entries),
+            source_folder=folder,
+            destination_folder=folder,
+        )
+        return measure(cell, repeat, batch, options=options, ledger=ledger)
+    finally:
+        for end in (source, destination):
+            remove(end, folder, names, options)
+
+
+def measure(cell: Cell, repeat: int, batch: Batch, *, options: TransferOptions, ledger: Ledger) -> Trial:
+    """Move a batch with the cell's protocol and streams; give the figures."""
+    options = options.model_copy(update={"streams": cell.streams})
+    rows_before = len(ledger.read())
+    start, started_s, error = utc_now(), time.monotonic(), None
+    try:
+        mover = open_mover(cell.protocol, batch.source, batch.destination, options, ledger)
+        outcomes = mover.move(batch)
+        error = next((outcome.error or outcome.state for outcome in outcomes if outcome.state != "done"), None)
+    except CamNetError as fault:
+        error = str(fault)
+    seconds = time.monotonic() - started_s
+    rows = ledger.read()[rows_before:]
+    return Trial(
+        cell=cell,
+        repeat=repeat,
+        start=start,
+        seconds=seconds,
+        wire_seconds=sum(row.wire_seconds for row in rows),
+        startup_seconds=sum(row.startup_seconds for row in rows),
+        verify_seconds=sum(row.verify_seconds for row in rows),
+        retries=sum(row.retries for row in rows),
+        bytes_resent=sum(row.bytes_resent for row in rows),
+        error=error,
+    )
+
+
+def remove(end: Endpoint, folder: str, names: list[str], options: TransferOptions) -> None:
+    """Take the files of a trial away, and their folders where the store can."""
+    with _named(end), closing(open_store(end, options)) as store:
+        for name in names:
+            store.remove(f"{folder}/{name}")
+        store.remove_folder(folder)
+        store.remove_folder(FOLDER)
+
+
+@contextmanager
+def _named(end: Endpoint) -> Iterator[None]:
+    """Put errors of the world into our words, with the site's name."""
+    try:
+        yield
+    except Exception as error:
+        fault = fault_of(error, subject=f"{end.site}:{end.root}")
+        if fault is None or fault is error:
+            raise
+        raise fault from error
+
+
+def _need_room(end: Endpoint, free_bytes: int | None, needed_bytes: int) -> None:
+    if free_bytes is not None and free_bytes < needed_bytes * _SPARE:
+        raise PermanentFault(
+            f"has {free_bytes / 1e9:.1f} GB free, the benchmark needs {needed_bytes * _SPARE / 1e9:.1f} GB at a time",
+            subject=f"{end.site}:{end.root}",
+            remedy="free some space there, or leave out the largest --sizes",
+        )
+
+
+def _write(store: ByteStore, path: str, name: str, size_bytes: int) -> Entry:
+    content = sha256()
+
+    def blocks() -> Iterator[bytes]:
+        generator = np.random.default_rng()
+        for offset in range(0, size_bytes, _BLOCK_BYTES):
+            block = generator.bytes(min(_BLOCK_BYTES, size_bytes - offset))
+            content.update(block)
+            yield block
+
+    store.write(path, 0, blocks())
+    return Entry(path=name, kind="log", bytes=size_bytes, digest=f"sha256:{content.hexdigest()}")
+
+
+def shard_batch(manifest_folder: Path, entries: tuple[Entry, ...], source: Endpoint, destination: Endpoint) -> Batch:
+    """Give a run's own files as a batch that goes into the benchmark's folder of the destination."""
+    return Batch(
+        run="benchmark",
+        source=source,
+        destination=destination,
+        entries=entries,
+        source_folder=manifest_folder.relative_to(source.root).as_posix(),
+        destination_folder=f"{FOLDER}/shards",
+    )
