@@ -44,6 +44,9 @@ if [ "$extras" = train,dev ]; then
   need slurm-wlm slurmctld
   need munge munged
   need rsync rsync
+  need globus-gass-copy-progs globus-url-copy
+  need globus-gridftp-server-progs globus-gridftp-server
+  need openssl openssl
   fc-list 2>/dev/null | grep -q DejaVu || missing+=(fontconfig fonts-dejavu-core)
 fi
 if [ ${#missing[@]} -gt 0 ]; then

@@ -42,6 +42,9 @@ class GridftpEndpoint(Record):
         description="sshftp://HOST:22 (started over SSH), gsiftp://HOST:2811 (certificates) or ftp://HOST:2811 (none)",
     )
     root: str | None = Field(None, description="the site's root as the server sees it; default: the root itself")
+    server: str | None = Field(
+        None, pattern=r"^[\w./~+-]+$", description="sshftp: program at the site that is started over SSH"
+    )
     encrypted: bool = Field(True, description="whether the data connections are encrypted")
     proxy: Path | None = Field(None, description="gsiftp: the user's proxy certificate")
     certificates: Path | None = Field(None, description="gsiftp: folder of the trusted certificate authorities")

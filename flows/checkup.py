@@ -15,6 +15,7 @@ from pathlib import Path
 from deployments.endpoints import SshEndpoint
 from deployments.sites import Site
 from flows.checkup_globus import check_globus
+from flows.checkup_gridftp import check_gridftp
 from flows.finding import Finding
 
 _ENOUGH_BYTES = 5 * 10**9
@@ -42,6 +43,8 @@ def check_site(site: Site) -> list[Finding]:
             findings.append(_slurm(site))
     if site.globus is not None:
         findings += check_globus(site)
+    if site.gridftp is not None:
+        findings += check_gridftp(site.name, site.gridftp)
     return findings
 
 

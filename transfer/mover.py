@@ -14,6 +14,7 @@ from transfer.choice import Choice, choose
 from transfer.engine import Engine, ignore_progress
 from transfer.fdt import FdtCarrier
 from transfer.globus import GlobusMover
+from transfer.gridftp import GridftpCarrier
 from transfer.ledger import Ledger
 from transfer.local import LocalStore
 from transfer.model import Batch, Endpoint, Features, Outcome, Progress, TransferOptions
@@ -163,6 +164,10 @@ def _fdt(source: Endpoint, destination: Endpoint, options: TransferOptions, ledg
     return _carried(FdtCarrier(source, destination, options), source, destination, options, ledger)
 
 
+def _gridftp(source: Endpoint, destination: Endpoint, options: TransferOptions, ledger: Ledger) -> Mover:
+    return _carried(GridftpCarrier(source, destination, options), source, destination, options, ledger)
+
+
 def _carried(
     carrier: Carrier, source: Endpoint, destination: Endpoint, options: TransferOptions, ledger: Ledger
 ) -> Mover:
@@ -201,6 +206,7 @@ _MOVERS: dict[str, _Make] = {
     "sftp": _sftp,
     "scp": _scp,
     "rsync": _rsync,
+    "gridftp": _gridftp,
     "fdt": _fdt,
     "globus": GlobusMover,
 }

@@ -20,11 +20,21 @@ def ssh_arguments(account: SshAccount, *, timeout_s: float) -> list[str]:
     return ["-F", "none", *(part for option in options for part in ("-o", option))]
 
 
-def write_ssh_config(path: Path, accounts: Mapping[str, SshAccount], *, timeout_s: float) -> None:
-    """Write a configuration under whose host names several accounts are reached by one program."""
+def write_ssh_config(
+    path: Path, accounts: Mapping[str, SshAccount], *, timeout_s: float, commands: Mapping[str, str] | None = None
+) -> None:
+    """Write a configuration under whose host names several accounts are reached by one program.
+
+    Parameters
+    ----------
+    commands
+        By the same names: what the account's shell runs where the program itself names no command.
+    """
     lines = []
     for name, account in accounts.items():
         settings = {"HostName": account.host, "User": account.user, **_settings(account, timeout_s)}
+        if commands and name in commands:
+            settings |= {"RemoteCommand": commands[name].replace("%", "%%"), "RequestTTY": "no"}
         lines += [f"Host {name}", *(f"  {setting} {value}" for setting, value in settings.items())]
     path.write_text("\n".join([*lines, ""]))
 

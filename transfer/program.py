@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
 from tasks.artifacts import Record
 from tasks.errors import CamNetError, InputError, PermanentFault, RetryableFault
@@ -47,6 +48,7 @@ def run_program(
     arrived_bytes: Callable[[], int],
     environment: Mapping[str, str] | None = None,
     folder: Path | None = None,
+    output_path: Path | None = None,
 ) -> ProgramResult:
     """Run a program to its end.
 
@@ -62,6 +64,8 @@ def run_program(
         Says how much has arrived by now; asked five times a second at most.
     environment
         Added to that of this process.
+    output_path
+        New file for what it writes on standard output, for `arrived_bytes` to read.
 
     Raises
     ------
@@ -76,7 +80,7 @@ def run_program(
         raise InputError(
             "there is no such program on this machine", subject=arguments[0], remedy="install it, or use auto"
         )
-    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
+    with _scratch_file(output_path) as output, _scratch_file() as errors:
         child = subprocess.Popen(
             [*_dying_with_us(), *arguments],
             stdin=subprocess.DEVNULL,
@@ -120,6 +124,10 @@ def _dying_with_us() -> list[str]:
     """Have the child killed when we are: it must not write on while the next transfer of the same file begins."""
     setpriv = shutil.which("setpriv")
     return [setpriv, "--pdeathsig", "KILL", "--"] if setpriv else []
+
+
+def _scratch_file(path: Path | None = None) -> IO[bytes]:
+    return path.open("x+b") if path else tempfile.TemporaryFile()
 
 
 def _watched(

@@ -21,6 +21,9 @@ class GridftpServer(Record):
         ``ftp://host:2811`` (anonymous, inside a trusted network).
     root
         The site's root folder as the server sees it; None: as the endpoint says.
+    server
+        For ``sshftp``: program at the site that is started over SSH, where the site has neither set up
+        ``sshftp`` nor ``globus-gridftp-server`` on its path.
     encrypted
         Whether the data connections are encrypted.
     proxy, certificates
@@ -29,6 +32,7 @@ class GridftpServer(Record):
 
     url: str = Field(pattern=r"^(sshftp|gsiftp|ftp)://[^/\s@]+$")
     root: str | None = None
+    server: str | None = Field(None, pattern=r"^[\w./~+-]+$")
     encrypted: bool = True
     proxy: Path | None = None
     certificates: Path | None = None

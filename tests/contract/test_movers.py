@@ -12,9 +12,11 @@ from deployments.loopback_sshd import LoopbackSshd, loopback_sshd
 from tasks.errors import InputError, PolicyRefusal
 from tests.services import globus_route
 from tests.services.globus_service import GlobusService, globus_service
+from tests.services.gridftp import gridftp_servers
 from tests.services.sshd_route import CHUNK_BYTES, QUICK, WAYS, Route, account_of, random_bytes, route_of
 from transfer.model import TransferOptions
 from transfer.mover import open_mover
+from transfer.servers import GridftpServer
 
 NAMES = [
     "plain.h5",
@@ -41,11 +43,18 @@ def globus() -> Iterator[GlobusService]:
         yield service
 
 
+@pytest.fixture(scope="module")
+def servers(sshd: LoopbackSshd, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, GridftpServer]]:
+    with gridftp_servers(tmp_path_factory.mktemp("gridftp"), account_of(sshd)) as servers:
+        yield servers
+
+
 @pytest.fixture(params=[*WAYS, *globus_route.WAYS])
 def route(
     request: pytest.FixtureRequest,
     tmp_path: Path,
     sshd: LoopbackSshd,
+    servers: dict[str, GridftpServer],
     globus: GlobusService,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Route:
@@ -53,7 +62,7 @@ def route(
         for name, value in globus.environment.items():
             monkeypatch.setenv(name, value)
         return globus_route.globus_route(tmp_path / "two sites", globus, request.param)
-    return route_of(tmp_path / "two sites", request.param, account_of(sshd))
+    return route_of(tmp_path / "two sites", request.param, account_of(sshd), servers=servers)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,19 +15,20 @@ from transfer.ledger import Ledger
 from transfer.manifest import Entry, Kind, manifest_of
 from transfer.model import Batch, Endpoint, Features, Outcome, Policy, Progress, SshAccount, TransferOptions
 from transfer.mover import open_mover
-from transfer.servers import FdtTool
+from transfer.servers import FdtTool, GridftpServer
 
 FDT_JAR = os.environ.get("CAMNET_FDT_JAR")
 STREAMS_WAYS = ("streams push", "streams pull", "streams relay", "tls push", "tls pull")
 WAYS = (
     *("local", *STREAMS_WAYS, "sftp push", "sftp pull", "sftp relay"),
     *("scp push", "scp pull", "scp relay", "rsync push", "rsync pull", "fdt push", "fdt pull"),
+    *("gridftp push", "gridftp pull", "gridftp third-party"),
     *(("fdt-jar push", "fdt-jar pull") if FDT_JAR else ()),
 )
 """Protocol (``auto`` where none is named) and which of the two ends is reached over SSH.
 
 ``tls`` is the protocol streams where the account's host has ports open for data; ``fdt`` is a stand-in for the jar,
-``fdt-jar`` the real one.
+``fdt-jar`` the real one; for ``gridftp`` see `tests.services.gridftp.gridftp_servers`.
 """
 CHUNK_BYTES = 64 << 10
 QUICK = TransferOptions(streams=2, chunk_bytes=CHUNK_BYTES, attempts=3, stall_s=5.0, backoff_s=0.01)
@@ -88,8 +89,15 @@ class Route:
         return [*self.there.rglob(".*.camnet-part"), *notes]
 
 
-def route_of(folder: Path, way: str, account: SshAccount | None, *, policy: Policy = "open") -> Route:
-    """Make two folders and the endpoints for one of `WAYS`."""
+def route_of(
+    folder: Path,
+    way: str,
+    account: SshAccount | None,
+    *,
+    policy: Policy = "open",
+    servers: Mapping[str, GridftpServer] | None = None,
+) -> Route:
+    """Make two folders and the endpoints for one of `WAYS`; `servers` are the GridFTP servers by way."""
     here, there = folder / "here", folder / "there"
     here.mkdir(parents=True)
     there.mkdir()
@@ -97,13 +105,14 @@ def route_of(folder: Path, way: str, account: SshAccount | None, *, policy: Poli
     fdt = FdtTool(jar=Path(FDT_JAR)) if FDT_JAR and tool == "fdt-jar" else stand_in(folder / "fdt tool")
     if tool == "tls" and account:
         account = account.model_copy(update={"data_ports": (20000, 29999)})
-    source_ssh = account if way in ("pull", "relay") else None
-    destination_ssh = account if way in ("push", "relay") else None
+    source_ssh = account if way in ("pull", "relay", "third-party") else None
+    destination_ssh = account if way in ("push", "relay", "third-party") else None
+    gridftp = servers[way] if servers and tool == "gridftp" else None
     return Route(
         here,
         there,
-        Endpoint(site="site-a", root=str(here), policy=policy, ssh=source_ssh, fdt=fdt),
-        Endpoint(site="site-b", root=str(there), ssh=destination_ssh, fdt=fdt),
+        Endpoint(site="site-a", root=str(here), policy=policy, ssh=source_ssh, fdt=fdt, gridftp=gridftp),
+        Endpoint(site="site-b", root=str(there), ssh=destination_ssh, fdt=fdt, gridftp=gridftp),
         Ledger(folder / "state" / "ledger.jsonl"),
         {"": "auto", "tls": "streams"}.get(tool, tool.partition("-")[0]),
     )

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from deployments.endpoints import GlobusEndpoint
+from deployments.endpoints import GlobusEndpoint, GridftpEndpoint
 from deployments.sites import Site, load_site
 from deployments.slurm_jobs import SlurmJobs
 from tasks.config import PreprocessConfig
+from transfer.servers import GridftpServer
 
 DOCUMENT = Path(__file__).resolve().parents[3] / "docs" / "sites.md"
 EXAMPLES = [
@@ -50,6 +51,13 @@ def test_the_example_of_a_globus_site_loads_and_shows_every_key(tmp_path: Path) 
     assert site.globus is not None
     assert set(GlobusEndpoint.model_fields) == site.globus.model_fields_set
     assert site.globus.credentials == tmp_path / "globus.json"
+
+
+def test_the_example_of_a_gridftp_site_shows_every_key(tmp_path: Path) -> None:
+    site = example("gridftp", tmp_path)
+    assert site.gridftp is not None
+    assert set(GridftpEndpoint.model_fields) == site.gridftp.model_fields_set
+    assert GridftpServer(**site.gridftp.model_dump()).certificates == tmp_path / "authorities"
 
 
 def test_every_key_that_it_names_there_is() -> None:
