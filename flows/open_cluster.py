@@ -42,11 +42,14 @@ class OpenCluster:
         slide that waits at a worker, as it does otherwise, would share the blame when that worker dies.
     check
         To be called while waiting for results; raises a `CamNetError` when waiting is no use.
+    workers
+        Gives how many are there now.
     """
 
     runner: DaskTaskRunner
     begin: Callable[[], object]
     check: Callable[[], None]
+    workers: Callable[[], int]
 
 
 def open_cluster(site: Site, *, run: str, tasks: int) -> AbstractContextManager[OpenCluster]:
@@ -75,7 +78,7 @@ def open_cluster(site: Site, *, run: str, tasks: int) -> AbstractContextManager[
 def _local(site: Site, tasks: int) -> Iterator[OpenCluster]:
     workers = min(site.dask.workers, tasks)
     with dask.config.set(ONE_SLIDE_A_WORKER), _made(LocalCluster, local_keywords(site.dask, workers), site) as cluster:
-        yield OpenCluster(_runner(cluster), lambda: cluster.scale(workers), _nothing_to_check)
+        yield _opened(cluster, lambda: cluster.scale(workers))
 
 
 @contextmanager
@@ -91,7 +94,7 @@ def _of_class(site: Site, tasks: int) -> Iterator[OpenCluster]:
         ) from error
     with dask.config.set(ONE_SLIDE_A_WORKER), _made(kind, site.dask.keywords, site) as cluster:
         most = min(site.dask.workers, tasks)
-        yield OpenCluster(_runner(cluster), lambda: cluster.adapt(minimum_jobs=1, maximum_jobs=most), _nothing_to_check)
+        yield _opened(cluster, lambda: cluster.adapt(minimum_jobs=1, maximum_jobs=most))
 
 
 @contextmanager
@@ -113,7 +116,7 @@ def _slurm(site: Site, jobs: SlurmJobs, run: str, tasks: int) -> Iterator[OpenCl
                 watch = SlurmWatch(jobs, site=site.name, name=name, cluster=cluster, submissions=submissions)
                 bounds = adaptive_bounds(jobs, tasks)
                 try:
-                    yield OpenCluster(_runner(cluster), lambda: cluster.adapt(**bounds), watch)
+                    yield _opened(cluster, lambda: cluster.adapt(**bounds), watch)
                 finally:
                     submissions.over = True
         finally:
@@ -132,12 +135,17 @@ def _made(kind: Callable[..., Any], keywords: dict[str, Any], site: Site) -> Any
         ) from error
 
 
-def _runner(cluster: Any) -> DaskTaskRunner:  # noqa: ANN401  # a cluster; its library has no types
-    return DaskTaskRunner(address=cluster.scheduler_address)
-
-
 def _nothing_to_check() -> None:
     """Give a cluster that knows no reason to stop waiting something to call."""
+
+
+def _opened(
+    cluster: Any,  # noqa: ANN401  # its library has no types
+    begin: Callable[[], object],
+    check: Callable[[], None] = _nothing_to_check,
+) -> OpenCluster:
+    runner = DaskTaskRunner(address=cluster.scheduler_address)
+    return OpenCluster(runner, begin, check, lambda: len(cluster.scheduler_info["workers"]))
 
 
 def _refuse_missing_commands(site: Site) -> None:

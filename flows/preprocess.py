@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
 from prefect.artifacts import create_table_artifact
 
 from flows.context import RunContext
+from flows.course import Course, CourseWatch
 from flows.open_cluster import open_cluster
 from flows.site_flow import site_flow
 from flows.slide_batch import preprocess_slides
@@ -23,11 +23,20 @@ MANIFEST_SCHEMA = "camnet-manifest/1"
 
 
 class PreprocessResult(Record):
-    """What Layer 1 made. `manifest` names all files that were finished, also when some slides failed."""
+    """What Layer 1 made.
+
+    Attributes
+    ----------
+    manifest
+        Names all files that were finished, also when some slides failed.
+    course
+        Where the time went; None when all slides were found finished.
+    """
 
     manifest: Artifact
     outcomes: tuple[SlideOutcome, ...]
     seconds: float
+    course: Course | None = None
 
     @property
     def reused(self) -> bool:
@@ -46,14 +55,16 @@ def preprocess(context: RunContext) -> PreprocessResult:
     RetryableFault, PermanentFault
         The site's cluster does not do the work; finished slides are kept.
     """
-    started = time.monotonic()
+    watch = CourseWatch()
     jobs = slide_jobs(context)
     finished = {job.record.name: found for job in jobs if (found := finished_outcome(job)) is not None}
     pending = [work_of(job) for job in jobs if job.record.name not in finished]
     if pending:
         tasks = sum(map(len, pending))
         with open_cluster(context.source, run=context.config.name, tasks=tasks) as cluster:
-            finished |= {outcome.slide: outcome for outcome in preprocess_slides(pending, cluster)}
+            finished |= {outcome.slide: outcome for outcome in preprocess_slides(pending, watch.watched(cluster))}
+            watch.passed("slides")
+        watch.passed("closing")
     outcomes = tuple(finished[job.record.name] for job in jobs)
     create_table_artifact(_table(outcomes), key="slides", description="Slides after preprocessing")
     if not any(outcome.state == "done" for outcome in outcomes):
@@ -64,7 +75,13 @@ def preprocess(context: RunContext) -> PreprocessResult:
             remedy=first.remedy,
         )
     manifest = _write_manifest(context, outcomes)
-    return PreprocessResult(manifest=manifest, outcomes=outcomes, seconds=time.monotonic() - started)
+    watch.passed("manifest")
+    return PreprocessResult(
+        manifest=manifest,
+        outcomes=outcomes,
+        seconds=watch.seconds,
+        course=watch.course(pending) if pending else None,
+    )
 
 
 def _write_manifest(context: RunContext, outcomes: tuple[SlideOutcome, ...]) -> Artifact:

@@ -22,6 +22,7 @@ from flows.open_cluster import OpenCluster
 from flows.slide_jobs import Work, broken_off, outcome_line, part_line, slide_of_work
 from flows.slides_progress import SlidesProgress, server_may_be_away
 from tasks.errors import PermanentFault
+from tasks.patches.effort import Effort
 from tasks.patches.outcome import SlideOutcome
 from tasks.patches.preprocess import finish_slide
 from tasks.patches.slide_job import SlideJob, SlidePart
@@ -91,6 +92,7 @@ class _Batch:
         # Large slides first: their parts, which can only follow, then fill the workers up to the end.
         self._waiting = [_begin(slide) for slide in sorted(slides, key=len, reverse=True)]
         self._parts: dict[str, dict[int, SlideOutcome]] = defaultdict(dict)
+        self._prepared: dict[str, Effort] = {}
         self._progress = progress
 
     def as_they_end(self, cluster: OpenCluster) -> Iterator[SlideOutcome]:
@@ -110,7 +112,8 @@ class _Batch:
     def _take(self, task: _Task) -> SlideOutcome | None:
         """Give the outcome of the slide if this was its last task."""
         outcome = _outcome(task)
-        if outcome is None:
+        if isinstance(outcome, Effort):
+            self._prepared[task.job.record.name] = outcome
             self._progress.slide_begins(task.job.record.name, len(task.slide))
             for part in task.slide:
                 if isinstance(part, SlidePart):
@@ -128,7 +131,7 @@ class _Batch:
         if len(ended) < of:
             return None
         try:
-            return finish_slide(part.job, [ended[number] for number in range(of)])
+            return finish_slide(part.job, [ended[number] for number in range(of)], self._prepared[name])
         except Exception as error:  # the other slides go on, whatever it was; the report names it
             return broken_off(part.job, error)
 
@@ -140,10 +143,10 @@ def _begin(slide: list[Work]) -> _Task:
     return _Task(slide, None, preprocess_slide_task.submit(f"{job.record.name}-masks", job, only_prepare=True))
 
 
-def _outcome(task: _Task) -> SlideOutcome | None:
-    """Give what a task gave: None for masks that are ready for the parts of their slide."""
+def _outcome(task: _Task) -> SlideOutcome | Effort:
+    """Give what a task gave: what it took, for masks that are ready for the parts of their slide."""
     try:
-        outcome: SlideOutcome | None = task.future.result()
+        outcome: SlideOutcome | Effort = task.future.result()
     except KilledWorker as error:
         fault = PermanentFault(
             f"its worker died {error.allowed_failures + 1} times at it",

@@ -11,6 +11,7 @@ from tasks.artifacts import describe
 from tasks.patches.attributes import SCHEMA, ShardAttributes
 from tasks.patches.bands import band
 from tasks.patches.candidates import NORMAL, TUMOUR, UNKNOWN, Selection
+from tasks.patches.effort import spent_on
 from tasks.patches.extract import Extraction, extract_patches
 from tasks.patches.outcome import SlideFile, SlideOutcome, slide_outcome
 from tasks.patches.pictures import draw_sampling, draw_thumbnail
@@ -38,13 +39,14 @@ def make_part(slide: SlideInWork, number: int, parts: int) -> SlideOutcome:
 def _make_sampled(slide: SlideInWork, parts: int) -> SlideOutcome:
     job = slide.job
     attributes = _attributes(slide, "random")
-    selection = _random_selection(job, slide.masks, slide.scale)
-    sampled = extract_patches(slide.reader, selection, attributes, job.config, job.sampled_path)
+    with spent_on("cut"):
+        selection = _random_selection(job, slide.masks, slide.scale)
+        sampled = extract_patches(slide.reader, selection, attributes, job.config, job.sampled_path)
+    with spent_on("pictures"):
+        picture = draw_thumbnail(slide.reader, job.thumbnail_path)
+        draw_sampling(picture, slide.masks, job.sampled_path, job.sampling_path)
     files = [_file(slide, job.sampled_path, "patches", rows=sampled.rows)]
-    picture = draw_thumbnail(slide.reader, job.thumbnail_path)
-    files.append(_file(slide, job.thumbnail_path, "thumbnail"))
-    draw_sampling(picture, slide.masks, job.sampled_path, job.sampling_path)
-    files.append(_file(slide, job.sampling_path, "thumbnail"))
+    files += [_file(slide, path, "thumbnail") for path in (job.thumbnail_path, job.sampling_path)]
     if job.record.annotation is not None:
         files.append(_file(slide, job.annotation_path, "annotation"))
     return slide_outcome(
@@ -62,12 +64,13 @@ def _make_sampled(slide: SlideInWork, parts: int) -> SlideOutcome:
 
 def _make_band(slide: SlideInWork, part: int, parts: int) -> SlideOutcome:
     job, path = slide.job, slide.job.grid_part_path(part, parts)
-    selection = _grid_selection(job, slide.masks, slide.scale)
     attributes = _attributes(slide, "grid")
-    if parts > 1:
-        selection = band(selection, _tile_rows(slide, selection), part, parts)
-        attributes = attributes.model_copy(update={"part": part, "parts": parts})
-    grid = extract_patches(slide.reader, selection, attributes, job.config, path)
+    with spent_on("cut"):
+        selection = _grid_selection(job, slide.masks, slide.scale)
+        if parts > 1:
+            selection = band(selection, _tile_rows(slide, selection), part, parts)
+            attributes = attributes.model_copy(update={"part": part, "parts": parts})
+        grid = extract_patches(slide.reader, selection, attributes, job.config, path)
     return slide_outcome(
         job,
         "done",
@@ -140,7 +143,8 @@ def _attributes(slide: SlideInWork, sampling: str) -> ShardAttributes:
 
 
 def _file(slide: SlideInWork, path: Path, kind: str, rows: int | None = None) -> SlideFile:
-    artifact = describe(slide.job.root, path, made_by=SCHEMA, key=slide.key)
+    with spent_on("digest"):
+        artifact = describe(slide.job.root, path, made_by=SCHEMA, key=slide.key)
     return SlideFile.model_validate({"artifact": artifact, "kind": kind, "rows": rows})
 
 

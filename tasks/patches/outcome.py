@@ -10,6 +10,7 @@ from pydantic import Field
 from tasks.artifacts import Artifact, Record, all_present, read_record
 from tasks.atomic import disk_fault
 from tasks.errors import CamNetError
+from tasks.patches.effort import Effort
 from tasks.patches.slide_job import SlideJob
 
 OutcomeState = Literal["done", "failed", "excluded"]
@@ -40,6 +41,8 @@ class SlideOutcome(Record):
         Positions left out, by sampling and reason.
     seconds
         Wall time of this slide in its worker; of all parts together where it was cut in parts.
+    effort
+        What its making took; of all parts together where it was cut in parts.
     reused
         Found finished under the same content key.
     """
@@ -61,6 +64,7 @@ class SlideOutcome(Record):
     grid_patches: int = 0
     rejected: dict[str, int] = Field(default_factory=dict)
     seconds: float = 0.0
+    effort: Effort = Effort()
     reused: bool = False
 
 

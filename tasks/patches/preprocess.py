@@ -7,12 +7,12 @@ of it in one process, with the same result.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tasks import atomic
 from tasks.errors import InputError
+from tasks.patches.effort import Effort, accounted, spent_on
 from tasks.patches.make_part import make_part
 from tasks.patches.outcome import SlideOutcome, failed_outcome, find_record, forget_other, slide_outcome
 from tasks.patches.shard_names import SUFFIX, slide_of
@@ -37,24 +37,27 @@ def preprocess_slide(job: SlideJob) -> SlideOutcome:
     return outcome if outcome.reused else _finished(job, outcome)
 
 
-def prepare_slide(job: SlideJob) -> SlideOutcome | None:
+def prepare_slide(job: SlideJob) -> SlideOutcome | Effort:
     """Make once what all parts of a slide need: its digest, its masks, its outlines.
 
     Returns
     -------
-    SlideOutcome or None
+    SlideOutcome or Effort
         The outcome of the slide when there is nothing more to do: it was found finished, is excluded, or has failed.
-        None: its parts can be made.
+        Else what this took: its parts can be made.
     """
-    try:
-        digest, key = _content(job)
-        found = find_outcome(job, key)
-        if found is not None:
-            return found
-        with slide_in_work(job, digest, key, keep=True) as slide:
-            return None if slide.has_tissue else _finished(job, _excluded(slide))
-    except InputError as error:
-        return failed_outcome(job, error)
+    with accounted() as account:
+        try:
+            digest, key = _content(job)
+            found = find_outcome(job, key)
+            if found is not None:
+                return found
+            with slide_in_work(job, digest, key, keep=True) as slide:
+                if not slide.has_tissue:
+                    return _finished(job, _excluded(slide))
+        except InputError as error:
+            return failed_outcome(job, error)
+        return account.effort()
 
 
 def preprocess_part(part: SlidePart) -> SlideOutcome:
@@ -74,9 +77,18 @@ def preprocess_part(part: SlidePart) -> SlideOutcome:
     return outcome if outcome.reused else _recorded(outcome, part.outcome_path)
 
 
-def finish_slide(job: SlideJob, outcomes: Sequence[SlideOutcome]) -> SlideOutcome:
-    """Join the outcomes of all parts of a slide, and record it unless it has failed."""
-    return _finished(job, joined(job, outcomes))
+def finish_slide(job: SlideJob, outcomes: Sequence[SlideOutcome], prepared: Effort | None = None) -> SlideOutcome:
+    """Join the outcomes of all parts of a slide, and record it unless it has failed.
+
+    Parameters
+    ----------
+    prepared
+        What `prepare_slide` took.
+    """
+    outcome = joined(job, outcomes)
+    if prepared is not None:
+        outcome = outcome.model_copy(update={"effort": prepared + outcome.effort})
+    return _finished(job, outcome)
 
 
 def find_outcome(job: SlideJob, key: str) -> SlideOutcome | None:
@@ -92,13 +104,14 @@ def find_outcome(job: SlideJob, key: str) -> SlideOutcome | None:
 
 
 def _made(job: SlideJob, make: Callable[[str, str], SlideOutcome]) -> SlideOutcome:
-    """Make something with the slide's digest and content key; give its outcome with its wall time."""
-    started = time.monotonic()
-    try:
-        outcome = make(*_content(job))
-    except InputError as error:
-        outcome = failed_outcome(job, error)
-    return outcome if outcome.reused else outcome.model_copy(update={"seconds": time.monotonic() - started})
+    """Make something with the slide's digest and content key; give its outcome with what it took."""
+    with accounted() as account:
+        try:
+            outcome = make(*_content(job))
+        except InputError as error:
+            outcome = failed_outcome(job, error)
+        effort = account.effort()
+    return outcome if outcome.reused else outcome.model_copy(update={"seconds": effort.whole.wall_s, "effort": effort})
 
 
 def _finished(job: SlideJob, outcome: SlideOutcome) -> SlideOutcome:
@@ -116,7 +129,8 @@ def _recorded(outcome: SlideOutcome, path: Path) -> SlideOutcome:
 def _content(job: SlideJob) -> tuple[str, str]:
     """Give the digest of the slide and the content key, both from reading the slide and its annotation."""
     try:
-        digest = job.slide_digest()
+        with spent_on("read"):
+            digest = job.slide_digest()
         return digest, job.key(digest)
     except OSError as error:
         raise InputError(

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from tasks import atomic
+from tasks.patches.effort import spent_on
 from tasks.patches.outcome import forget_other
 from tasks.patches.sampling import SlideMasks
 from tasks.patches.scale import Scale, scale_of
@@ -66,9 +67,10 @@ def slide_in_work(job: SlideJob, digest: str, key: str, *, keep: bool) -> Iterat
             forget_other(record, key)
         known = read_known(job.masks_path, key)
         if known is None or not _has_outlines(job, known):
-            known = _know(job, reader)
-            if keep:
-                write_known(job.masks_path, key, known)
+            with spent_on("masks"):
+                known = _know(job, reader)
+                if keep:
+                    write_known(job.masks_path, key, known)
         job = job.model_copy(update={"record": known.told_of(job.record)})
         yield SlideInWork(job, digest, key, reader, scale, known.masks)
 

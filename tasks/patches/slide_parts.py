@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from tasks.errors import InputError
 from tasks.patches.acceptance import REASONS
+from tasks.patches.effort import Effort
 from tasks.patches.extract import refuse_broken_slide
 from tasks.patches.outcome import SlideOutcome, failed_outcome, find_record
 from tasks.patches.sampling import grid_shape
@@ -74,6 +75,7 @@ def joined(job: SlideJob, outcomes: Sequence[SlideOutcome]) -> SlideOutcome:
             "files": tuple(files),
             "rejected": dict(sorted(rejected.items(), key=lambda item: (item[0].startswith(GRID), item[0]))),
             "reused": all(outcome.reused for outcome in outcomes),
+            "effort": sum((outcome.effort for outcome in outcomes), Effort()),
             **sums,
         }
     )
