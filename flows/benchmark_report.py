@@ -30,8 +30,10 @@ def write_benchmark_report(
     measured = [trial for trial in trials if trial.repeat > 0]
     pictures = draw_pictures(measured, folder)
     data = BenchmarkData(
+        kind="transfer",
         title=f"Transfers between {', '.join(dict.fromkeys(trial.cell.source for trial in measured)) or 'no sites'}",
         measured=_when(measured),
+        units="Mb/s are 10^6 bits a second, MB are 10^6 bytes.",
         facts=_facts(measured, round_trips_ms, machine),
         grids=(
             _table_five(measured),

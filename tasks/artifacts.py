@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Annotated, TypeVar
 
@@ -78,6 +79,19 @@ def read_record(path: Path, model: type[R]) -> R | None:
         return model.model_validate_json(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError, ValidationError):
         return None
+
+
+def read_lines(path: Path, model: type[R]) -> list[R]:
+    """Read records that were appended, one a line; none when there is no file. A line that was cut off is left out."""
+    try:
+        lines = path.read_bytes().splitlines()
+    except FileNotFoundError:
+        return []
+    records = []
+    for line in lines:
+        with suppress(ValidationError):
+            records.append(model.model_validate_json(line))
+    return records
 
 
 def all_present(root: Path, artifacts: Iterable[Artifact]) -> bool:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from tasks.artifacts import Record
+from tasks.artifacts import Record, read_lines
 from tasks.errors import InputError
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(B|KB|MB|GB|TB)?", re.IGNORECASE)
+C = TypeVar("C", bound=Hashable)
 _UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
 
@@ -89,8 +90,8 @@ def parse_size(text: str) -> int:
     return round(float(match[1]) * _UNITS[(match[2] or "B").upper()])
 
 
-def in_random_order(cells: Iterable[Cell], repeats: int, seed: int) -> list[tuple[Cell, int]]:
-    """Give each cell's warm-up and repeats in an order that no slow drift of the link can favour.
+def in_random_order(cells: Iterable[C], repeats: int, seed: int) -> list[tuple[C, int]]:
+    """Give each cell's warm-up and repeats in an order that no slow drift can favour.
 
     All warm-ups (repeat 0) come first; then each round has every cell once, in an order of its own.
     """
@@ -104,17 +105,7 @@ def in_random_order(cells: Iterable[Cell], repeats: int, seed: int) -> list[tupl
 
 def read_trials(path: Path) -> list[Trial]:
     """Read the trials of a benchmark, or of several that were appended; a line that was cut off is left out."""
-    try:
-        lines = path.read_text().splitlines()
-    except FileNotFoundError:
-        return []
-    trials = []
-    for line in lines:
-        try:
-            trials.append(Trial.model_validate_json(line))
-        except ValidationError:
-            continue
-    return trials
+    return read_lines(path, Trial)
 
 
 def routes(names: Sequence[str]) -> list[tuple[str, str]]:

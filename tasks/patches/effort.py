@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -36,13 +37,14 @@ class WorkerProcess(Record):
     ----------
     cpu_s
         Processor seconds since its start, its imports included, when its last work ended.
-    cores
-        That it may use, together with all other processes of its host.
+    cores, host_cores
+        That it may use, and that its host has.
     """
 
     host: str
     cpu_s: float
     cores: int
+    host_cores: int
 
 
 class Effort(Record):
@@ -74,6 +76,15 @@ class Effort(Record):
             written_bytes=self.written_bytes + other.written_bytes,
             workers={name: max(found, key=lambda one: one.cpu_s) for name, found in named.items()},
         )
+
+    @property
+    def cores(self) -> int:
+        """That all its processes have together: of each host what they may use, at most what it has."""
+        allowed: Counter[str] = Counter()
+        for worker in self.workers.values():
+            allowed[worker.host] += worker.cores
+        there = {worker.host: worker.host_cores for worker in self.workers.values()}
+        return sum(min(cores, there[host]) for host, cores in allowed.items())
 
     def of(self, phase: Phase) -> Spent:
         """Give what a phase took."""
@@ -143,8 +154,9 @@ def _bytes_so_far() -> tuple[int, int]:
 
 
 def _this_worker() -> WorkerProcess:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return WorkerProcess(host=socket.gethostname(), cpu_s=time.process_time(), cores=cores)
+    there = os.cpu_count() or 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else there
+    return WorkerProcess(host=socket.gethostname(), cpu_s=time.process_time(), cores=cores, host_cores=there)
 
 
 def _node() -> str:

@@ -1,4 +1,4 @@
-"""What the page of a transfer benchmark shows; made by the flow that measured it."""
+"""What the page of a benchmark shows; made by the flow that measured it."""
 
 from __future__ import annotations
 
@@ -35,14 +35,22 @@ class BenchmarkData(Record):
 
     Attributes
     ----------
+    kind
+        What is measured, for example ``transfer``.
+    measured
+        When.
+    units
+        A sentence about the units.
     facts
         Name and value of what has to be known beside the figures: machine, versions, links.
     pictures
         Caption and file of each.
     """
 
+    kind: str
     title: str
     measured: str
+    units: str
     facts: tuple[tuple[str, str], ...]
     grids: tuple[Grid, ...]
     pictures: tuple[tuple[str, Path], ...]

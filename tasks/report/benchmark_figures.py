@@ -13,8 +13,9 @@ from tasks import atomic
 from tasks.report.benchmark_data import Series
 
 # Okabe and Ito's colours, told apart by all.
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999999")
-_MARKERS = "osD^vP*X"
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999999")
+MARKERS = "osD^vP*X"
+"""Of lines in pictures."""
 
 
 def draw_sizes(path: Path, rates: Sequence[Series], seconds: Sequence[Series], *, title: str) -> None:
@@ -44,7 +45,7 @@ def draw_lines(path: Path, series: Sequence[Series], *, title: str, x_label: str
 
 def _lines(axes: Axes, series: Sequence[Series], x_label: str, y_label: str) -> None:
     for number, line in enumerate(series):
-        colour, marker = _COLOURS[number % len(_COLOURS)], _MARKERS[number % len(_MARKERS)]
+        colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
         x, y = zip(*line.points, strict=True)
         axes.plot(x, y, marker=marker, markersize=5, color=colour, label=line.name)
     axes.set_xlabel(x_label)

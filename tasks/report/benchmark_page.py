@@ -1,4 +1,4 @@
-"""The report of a transfer benchmark as one HTML file that needs nothing else."""
+"""The report of a benchmark as one HTML file that needs nothing else."""
 
 from __future__ import annotations
 

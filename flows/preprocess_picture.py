@@ -1,0 +1,69 @@
+"""The paper's Figure 7 of a preprocessing benchmark: what was measured, and 43 million patches as predicted."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import replace
+from pathlib import Path
+from statistics import mean, median
+
+from flows.preprocess_forecast import NODES, Model, cohort_forecasts
+from flows.preprocess_plan import Outlook
+from tasks.report.scaling_figure import Curve, Panel, draw_scaling
+from tasks.scaling import predict
+
+FIGURE = "figure-7.png"
+_LINE_NODES = (10, 15, 20, 30, 50, 70, 100, 150, 200, 300, 500, 700, 1000, 1500, 2000, 3000, 5000, 8000)
+_PAPER = ("paper: “approximately 1 hour”", 8000.0, 3600.0)
+
+
+def draw_figure_seven(models: dict[str, Model], outlook: Outlook, folder: Path) -> tuple[str, Path]:
+    """Draw the picture into `folder`; give caption and file name."""
+    most = max(one.work.slides for model in models.values() for one in model.observations)
+    panels = [
+        Panel(
+            title=f"Measured here: {most} slides",
+            x_label="workers",
+            curves=tuple(curve for model in models.values() if (curve := _measured(model, most)) is not None),
+        )
+    ]
+    dense = [model for model in models.values() if model.kind.startswith("dense")]
+    if dense:
+        panels.append(
+            Panel(
+                title=f"Predicted: 43 million patches, {outlook.node_workers} workers a node",
+                x_label="nodes",
+                curves=tuple(_predicted(model, outlook) for model in dense),
+                others=(_PAPER,),
+            )
+        )
+    draw_scaling(folder / FIGURE, panels)
+    return "Time against workers and nodes (the paper's Figure 7); bars are the least and the most", Path(FIGURE)
+
+
+def _measured(model: Model, slides: int) -> Curve | None:
+    by_workers: dict[int, list[float]] = defaultdict(list)
+    own = [one for one in model.observations if one.work.slides == slides]
+    for one in own:
+        by_workers[one.machine.workers].append(one.wall_s)
+    if not own:
+        return None
+    cores = max(one.machine.cores or 0 for one in own) or None
+    work = replace(own[0].work, slide_patches=mean(one.work.slide_patches for one in own))
+    line = [(n, predict(model.costs, work, replace(own[0].machine, nodes=n, cores=cores)).seconds) for n in by_workers]
+    return Curve(
+        name=model.kind,
+        points=tuple(sorted(line)),
+        measured=tuple((n, median(s), min(s), max(s)) for n, s in sorted(by_workers.items())),
+    )
+
+
+def _predicted(model: Model, outlook: Outlook) -> Curve:
+    """Take the faster way on each number of nodes: a slide a task, or bands."""
+    best: dict[int, float] = {}
+    for asked in cohort_forecasts(model, outlook, _LINE_NODES):
+        seconds = asked.prediction.seconds
+        best[asked.machine.nodes] = min(seconds, best.get(asked.machine.nodes, seconds))
+    return Curve(
+        name=model.kind, points=tuple(best.items()), marked=tuple((n, s) for n, s in best.items() if n in NODES)
+    )
