@@ -26,7 +26,7 @@ class Course(Record):
     slides_s
         Until the last shard is finished.
     closing_s
-        Until the cluster is closed.
+        Until the cluster is closed, and the server knows it.
     manifest_s
         Until the manifest is written.
     coordinator_cpu_s
@@ -74,10 +74,9 @@ class CourseWatch:
             cluster.begin()
 
         def check() -> None:
-            now = cluster.workers()
-            if now and not self._workers:
-                self.passed("startup")
-            self._workers = max(self._workers, now)
+            # Slides end between two looks: the last look follows the last shard.
+            self.passed("slides" if self._workers else "startup")
+            self._workers = max(self._workers, cluster.workers())
             cluster.check()
 
         return OpenCluster(cluster.runner, begin, check, cluster.workers)

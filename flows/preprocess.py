@@ -63,7 +63,6 @@ def preprocess(context: RunContext) -> PreprocessResult:
         tasks = sum(map(len, pending))
         with open_cluster(context.source, run=context.config.name, tasks=tasks) as cluster:
             finished |= {outcome.slide: outcome for outcome in preprocess_slides(pending, watch.watched(cluster))}
-            watch.passed("slides")
         watch.passed("closing")
     outcomes = tuple(finished[job.record.name] for job in jobs)
     create_table_artifact(_table(outcomes), key="slides", description="Slides after preprocessing")

@@ -118,7 +118,7 @@ def _facts(trials: Sequence[Trial], plan: PreprocessBenchmark, site: Site) -> It
     made = str(conditions.slides or f"synthetic, {conditions.synth_px:,} px a side")
     yield "Cluster", site.dask.summary
     yield "Coordinator", f"{platform.node()}, {os.cpu_count()} cores, {platform.system()} {platform.release()}"
-    yield "Workers ran on", f"{len(nodes)} nodes of {len(hosts)} hosts ({', '.join(hosts[:8])})"
+    yield "Workers ran on", f"nodes: {len(nodes)}; hosts: {len(hosts)} ({', '.join(hosts[:8])})"
     if counted:
         loads = [trial.load for trial in counted]
         yield "Load of the coordinator before the trials", f"{min(loads):.1f} to {max(loads):.1f}"

@@ -22,6 +22,7 @@ from tasks.artifacts import Record
 from tasks.config import CohortConfig, Encoding, PreprocessConfig, RunConfig, Split, Stages
 from tasks.errors import CamNetError, InputError
 from tasks.patches.effort import Effort
+from tasks.patches.slide_masks import MOST_MASK_PX
 from tasks.slides.cohort import SlideRecord
 from tasks.slides.reader import open_slide
 
@@ -55,8 +56,8 @@ class Trial(Record):
         Processes that wanted a processor, mean of the minute before the trial, of the machine that measures.
     course, effort
         Where the wall time went; what all workers spent. None where it failed.
-    slide_bytes, slide_px
-        Sums over the slides.
+    slide_bytes, mask_px
+        Of all slides together, and of their masks.
     patches_by_slide
         Random and dense ones together.
     patch_bytes
@@ -76,7 +77,7 @@ class Trial(Record):
     course: Course | None = None
     effort: Effort | None = None
     slide_bytes: int = 0
-    slide_px: int = 0
+    mask_px: int = 0
     patches_by_slide: tuple[int, ...] = ()
     patch_bytes: int = 0
     bands: float = 1.0
@@ -140,7 +141,7 @@ def run_trial(
         "load": os.getloadavg()[0],
     }
     try:
-        return Trial(**started, **_measured(preprocess(context), chosen, mpp))
+        return Trial(**started, **_measured(preprocess(context), chosen, mpp, settings.tissue.mask_mpp))
     except InputError:
         raise
     except CamNetError as fault:
@@ -199,7 +200,9 @@ def _of_sampling(cell: Cell, settings: PreprocessConfig) -> dict[str, object]:
     return {"encoding": cell.encoding, "grid_splits": _ALL_SPLITS, "tumour_patches": 0, "normal_patches": 0}
 
 
-def _measured(made: PreprocessResult, slides: Sequence[SlideRecord], mpp: float | None) -> dict[str, Any]:
+def _measured(
+    made: PreprocessResult, slides: Sequence[SlideRecord], mpp: float | None, mask_mpp: float
+) -> dict[str, Any]:
     failed = [outcome for outcome in made.outcomes if outcome.state == "failed"]
     if failed:
         return {"error": f"{len(failed)} slides failed; {failed[0].slide}: {failed[0].reason}"}
@@ -208,7 +211,7 @@ def _measured(made: PreprocessResult, slides: Sequence[SlideRecord], mpp: float 
         "course": made.course,
         "effort": sum((outcome.effort for outcome in made.outcomes), Effort()),
         "slide_bytes": sum(slide.path.stat().st_size for slide in slides),
-        "slide_px": sum(_pixels(slide, mpp) for slide in slides),
+        "mask_px": sum(_mask_px(slide, mpp, mask_mpp) for slide in slides),
         "patches_by_slide": tuple(
             outcome.tumour_patches + outcome.normal_patches + outcome.unknown_patches + outcome.grid_patches
             for outcome in made.outcomes
@@ -219,10 +222,10 @@ def _measured(made: PreprocessResult, slides: Sequence[SlideRecord], mpp: float 
     }
 
 
-def _pixels(slide: SlideRecord, mpp: float | None) -> int:
+def _mask_px(slide: SlideRecord, mpp: float | None, mask_mpp: float) -> int:
     with open_slide(slide.path, slide.mpp or mpp) as reader:
         width_px, height_px = reader.dimensions_px
-    return width_px * height_px
+        return min(round(width_px * height_px * (reader.mpp / mask_mpp) ** 2), MOST_MASK_PX)
 
 
 def _table(slides: Sequence[SlideRecord]) -> str:

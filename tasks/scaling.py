@@ -2,7 +2,7 @@
 
 The time from the submission to the manifest is
 
-    open + submit · tasks + start + work + manifest + file · files
+    open + submit · tasks + start + warm + work + manifest + file · files
 
 and the work takes as long as the tightest of its limits: the workers, who do the tasks in rounds; the largest slide;
 the coordinator, which handles one result after the other; what the shared file system reads, and what it writes.
@@ -13,6 +13,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
+LIMITS = ("workers", "largest slide", "coordinator", "shared reading", "shared writing")
+"""Of the work; each alone says how long it takes at least."""
+
 
 @dataclass(frozen=True)
 class Work:
@@ -20,8 +23,10 @@ class Work:
 
     Attributes
     ----------
-    slide_mb, slide_mpx
-        Size of a slide file (10^6 bytes) and of its level 0 (10^6 pixels); mean.
+    slide_mb
+        Size of a slide file (10^6 bytes); mean.
+    mask_mpx
+        Size of its masks (10^6 pixels); mean.
     slide_patches
         Patches of a slide; mean.
     patch_mb
@@ -34,7 +39,7 @@ class Work:
 
     slides: int
     slide_mb: float
-    slide_mpx: float
+    mask_mpx: float
     slide_patches: float
     patch_mb: float
     bands: int = 1
@@ -94,18 +99,22 @@ class Costs:
         Wall seconds of handing a task over, one after the other.
     start_s
         Wall seconds from there until a worker is ready.
+    warm_s
+        Wall seconds that pass with a worker, once, and that its work does not explain: imports, round trips.
     worker_start_cpu_s
-        Processor seconds of a worker's start; they delay the work only where workers share cores.
+        Processor seconds of a worker's start; where workers share cores, they take these from each other.
     read_s_per_mb
         Wall seconds in which one worker reads a slide and takes its digest, a MB (10^6 bytes).
     reads_a_byte
         How often each byte of a slide is read in all.
     masks_s_per_mpx
-        Processor seconds of masks and thumbnails, a megapixel of level 0.
+        Processor seconds of annotation and masks, a megapixel of these.
+    pictures_s
+        Processor seconds of the thumbnails of a slide.
     cut_s_per_patch
         Processor seconds of decoding, looking at and writing a patch, and of its share of the shard's digest.
     task_s
-        Processor seconds of a worker beside all this, a task.
+        Processor seconds of a worker beside all this, a task: opening the slide, telling the server.
     handle_s_per_task
         Processor seconds of the coordinator, a task.
     manifest_s, manifest_s_per_file
@@ -115,10 +124,12 @@ class Costs:
     open_s: float
     submit_s_per_task: float
     start_s: float
+    warm_s: float
     worker_start_cpu_s: float
     read_s_per_mb: float
     reads_a_byte: float
     masks_s_per_mpx: float
+    pictures_s: float
     cut_s_per_patch: float
     task_s: float
     handle_s_per_task: float
@@ -135,7 +146,7 @@ class Prediction:
     work_s
         The largest of `limits_s`.
     limits_s
-        By their names: how long the work takes at least for each of them alone.
+        By the names in `LIMITS`.
     workers
         That have something to do.
     """
@@ -163,18 +174,18 @@ def predict(costs: Costs, work: Work, machine: Machine) -> Prediction:
     workers = min(machine.workers, work.parallel_tasks)
     cores = machine.cores or workers
     crowded = max(0.0, workers / cores - 1)
-    limits = {
-        "workers": _workers_s(costs, work, workers, cores) + crowded * costs.worker_start_cpu_s,
-        "largest slide": _largest_s(costs, work),
-        "coordinator": costs.handle_s_per_task * work.tasks,
-        "shared reading": _shared_s(work.slides * work.slide_mb * costs.reads_a_byte, machine.read_mb_per_s),
-        "shared writing": _shared_s(work.slides * work.slide_patches * work.patch_mb, machine.write_mb_per_s),
-    }
+    limits_s = (
+        _workers_s(costs, work, workers, cores) + crowded * costs.worker_start_cpu_s,
+        _largest_s(costs, work),
+        costs.handle_s_per_task * work.tasks,
+        _shared_s(work.slides * work.slide_mb * costs.reads_a_byte, machine.read_mb_per_s),
+        _shared_s(work.slides * work.slide_patches * work.patch_mb, machine.write_mb_per_s),
+    )
     return Prediction(
-        start_s=costs.open_s + costs.submit_s_per_task * work.tasks + costs.start_s,
-        work_s=max(limits.values()),
+        start_s=costs.open_s + costs.submit_s_per_task * work.tasks + costs.start_s + costs.warm_s,
+        work_s=max(limits_s),
         manifest_s=costs.manifest_s + costs.manifest_s_per_file * work.files,
-        limits_s=limits,
+        limits_s=dict(zip(LIMITS, limits_s, strict=True)),
         workers=workers,
         tasks=work.tasks,
     )
@@ -225,7 +236,7 @@ def _largest_s(costs: Costs, work: Work) -> float:
 
 def _once_s(costs: Costs, work: Work) -> float:
     """Give what a slide takes before its first patch is cut."""
-    return costs.read_s_per_mb * work.slide_mb + costs.masks_s_per_mpx * work.slide_mpx
+    return costs.read_s_per_mb * work.slide_mb + costs.masks_s_per_mpx * work.mask_mpx + costs.pictures_s
 
 
 def _band_s(costs: Costs, work: Work) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -26,10 +26,10 @@ class Observation:
     read_wall_s
         Sum over all workers of the wall seconds for the slides' digests.
     read_mb
-        What all workers read (10^6 bytes).
-    masks_cpu_s, cut_cpu_s, other_cpu_s, start_cpu_s
-        Processor seconds of all workers: masks and thumbnails; patches and their digests; the rest of the tasks;
-        what their processes used beside tasks, mostly to start.
+        What all workers read (10^6 bytes), without the shards, of which they read each once for its digest.
+    masks_cpu_s, pictures_cpu_s, cut_cpu_s, other_cpu_s, start_cpu_s
+        Processor seconds of all workers: masks; thumbnails; patches and their digests; the rest of the tasks; what
+        their processes used beside the tasks, to start and to talk.
     coordinator_cpu_s
         Processor seconds of the coordinator.
     """
@@ -44,11 +44,17 @@ class Observation:
     read_wall_s: float
     read_mb: float
     masks_cpu_s: float
+    pictures_cpu_s: float
     cut_cpu_s: float
     other_cpu_s: float
     start_cpu_s: float
     coordinator_cpu_s: float
     files: int
+
+    @property
+    def slides_s(self) -> float:
+        """From the first worker to the last shard."""
+        return self.wall_s - self.queued_s - self.startup_s - self.manifest_s
 
     @property
     def has_cores_enough(self) -> bool:
@@ -74,32 +80,41 @@ def fit_costs(observations: Sequence[Observation], kind: str) -> Costs:
     uncrowded = [one for one in observations if one.has_cores_enough] or observations
     open_s, submit_s = _fit(observations, lambda one: (1, one.work.tasks), lambda one: one.queued_s)
     (start_s,) = _fit(observations, lambda one: (1,), lambda one: one.startup_s)
-    (worker_start_cpu_s,) = _fit(observations, lambda one: (_working(one),), lambda one: one.start_cpu_s)
+    started = _fit(observations, lambda one: (_working(one), one.work.tasks), lambda one: one.start_cpu_s)
     (read_s_per_mb,) = _fit(uncrowded, lambda one: (_slides_mb(one),), lambda one: one.read_wall_s)
-    (reads_a_byte,) = _fit(observations, lambda one: (_slides_mb(one),), lambda one: one.read_mb)
+    _, reads_a_byte = _fit(observations, lambda one: (_working(one), _slides_mb(one)), lambda one: one.read_mb)
     (masks_s_per_mpx,) = _fit(
-        observations, lambda one: (one.work.slides * one.work.slide_mpx,), lambda one: one.masks_cpu_s
+        observations, lambda one: (one.work.slides * one.work.mask_mpx,), lambda one: one.masks_cpu_s
     )
+    (pictures_s,) = _fit(observations, lambda one: (one.work.slides,), lambda one: one.pictures_cpu_s)
     (cut_s_per_patch,) = _fit(
         of_kind, lambda one: (one.work.slides * one.work.slide_patches,), lambda one: one.cut_cpu_s
     )
     (task_s,) = _fit(observations, lambda one: (one.work.tasks,), lambda one: one.other_cpu_s)
     _, handle_s = _fit(observations, lambda one: (1, one.work.tasks), lambda one: one.coordinator_cpu_s)
     manifest_s, file_s = _fit(observations, lambda one: (1, one.files), lambda one: one.manifest_s)
-    return Costs(
+    costs = Costs(
         open_s=open_s,
         submit_s_per_task=submit_s,
         start_s=start_s,
-        worker_start_cpu_s=worker_start_cpu_s,
+        warm_s=0.0,
+        worker_start_cpu_s=started[0],
         read_s_per_mb=read_s_per_mb,
         reads_a_byte=reads_a_byte,
         masks_s_per_mpx=masks_s_per_mpx,
+        pictures_s=pictures_s,
         cut_s_per_patch=cut_s_per_patch,
-        task_s=task_s,
+        task_s=task_s + started[1],
         handle_s_per_task=handle_s,
         manifest_s=manifest_s,
         manifest_s_per_file=file_s,
     )
+    (warm_s,) = _fit(
+        [one for one in of_kind if one.has_cores_enough] or of_kind,
+        lambda one: (1,),
+        lambda one: one.slides_s - predict(costs, one.work, one.machine).work_s,
+    )
+    return replace(costs, warm_s=warm_s)
 
 
 def residual_s(costs: Costs, observation: Observation) -> float:

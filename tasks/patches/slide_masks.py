@@ -23,7 +23,7 @@ from tasks.slides.reader import SlideReader
 from tasks.slides.tissue import tissue_mask
 
 # The masks of a slide of 65,000 px a side, at 8 µm; those of larger slides are coarser, and need no more memory.
-_MOST_MASK_PX = 1 << 22
+MOST_MASK_PX = 1 << 22
 # Corners far outside the slide are moved to this distance: OpenCV draws in 32 bits.
 _FAR_PX = 1 << 20
 _MASKS = ("tissue", "tumour", "near_tumour")
@@ -57,7 +57,7 @@ def make_masks(reader: SlideReader, annotations: Annotations | None, config: Tis
     InputError
         The slide cannot be read.
     """
-    overview = reader.read_overview(config.mask_mpp, most_px=_MOST_MASK_PX)
+    overview = reader.read_overview(config.mask_mpp, most_px=MOST_MASK_PX)
     shape = overview.rgb.shape[:2]
     tissue = tissue_mask(overview.rgb, config, overview.um_per_px).mask
     if config.max_blur_um is not None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,10 +15,12 @@ KNOWN = Costs(
     open_s=1.5,
     submit_s_per_task=0.03,
     start_s=4.0,
+    warm_s=1.0,
     worker_start_cpu_s=2.0,
     read_s_per_mb=0.002,
     reads_a_byte=1.7,
-    masks_s_per_mpx=0.004,
+    masks_s_per_mpx=0.4,
+    pictures_s=0.15,
     cut_s_per_patch=3e-4,
     task_s=0.2,
     handle_s_per_task=0.05,
@@ -25,13 +28,13 @@ KNOWN = Costs(
     manifest_s_per_file=0.001,
 )
 NOTHING = Costs(**{field.name: 0.0 for field in fields(Costs)})
-SLIDE = Work(slides=1, slide_mb=100, slide_mpx=500, slide_patches=10_000, patch_mb=0.15)
+SLIDE = Work(slides=1, slide_mb=100, mask_mpx=3, slide_patches=10_000, patch_mb=0.15)
 
 
 def observed(work: Work, machine: Machine, kind: str = "dense raw", noise: float = 0.0, seed: int = 0) -> Observation:
     """Give what would be measured where the known costs hold."""
     costs, prediction = KNOWN, predict(KNOWN, work, machine)
-    factor = 1 + noise * np.random.default_rng(seed).standard_normal(9)
+    factor = 1 + noise * np.random.default_rng(seed).standard_normal(10)
     working = min(machine.workers, work.parallel_tasks)
     return Observation(
         kind=kind,
@@ -42,11 +45,12 @@ def observed(work: Work, machine: Machine, kind: str = "dense raw", noise: float
         startup_s=factor[1] * costs.start_s,
         manifest_s=factor[2] * (costs.manifest_s + costs.manifest_s_per_file * work.files),
         read_wall_s=factor[3] * costs.read_s_per_mb * work.slides * work.slide_mb,
-        read_mb=factor[4] * costs.reads_a_byte * work.slides * work.slide_mb,
-        masks_cpu_s=factor[5] * costs.masks_s_per_mpx * work.slides * work.slide_mpx,
+        read_mb=factor[4] * (7 * working + costs.reads_a_byte * work.slides * work.slide_mb),
+        masks_cpu_s=factor[5] * costs.masks_s_per_mpx * work.slides * work.mask_mpx,
         cut_cpu_s=factor[6] * costs.cut_s_per_patch * work.slides * work.slide_patches,
-        other_cpu_s=factor[7] * costs.task_s * work.tasks,
-        start_cpu_s=factor[8] * costs.worker_start_cpu_s * working,
+        pictures_cpu_s=factor[9] * costs.pictures_s * work.slides,
+        other_cpu_s=factor[7] * costs.task_s * work.tasks / 4,
+        start_cpu_s=factor[8] * (costs.worker_start_cpu_s * working + 3 * costs.task_s * work.tasks / 4),
         coordinator_cpu_s=3.0 + costs.handle_s_per_task * work.tasks,
         files=work.files,
     )
@@ -74,10 +78,12 @@ def test_noise_moves_them_a_little_and_makes_none_negative() -> None:
     assert all(getattr(found, field.name) >= 0 for field in fields(Costs))
 
 
-@given(st.lists(st.lists(st.floats(-10, 10), min_size=11, max_size=11), min_size=1, max_size=6))
-def test_nonsense_in_the_measurements_gives_no_negative_cost(rows: list[list[float]]) -> None:
-    names = [f.name for f in fields(Observation) if f.name not in ("kind", "work", "machine", "files")]
-    nonsense = [replace(matrix()[0], **dict(zip(names, row, strict=True))) for row in rows]
+MEASURED = [field.name for field in fields(Observation) if field.type == "float"]
+
+
+@given(st.lists(st.fixed_dictionaries({name: st.floats(-10, 10) for name in MEASURED}), min_size=1, max_size=6))
+def test_nonsense_in_the_measurements_gives_no_negative_cost(rows: list[dict[str, Any]]) -> None:
+    nonsense = [replace(matrix()[0], **row) for row in rows]
     costs = fit_costs(nonsense, "dense raw")
     assert all(getattr(costs, field.name) >= 0 for field in fields(Costs))
     assert predict(costs, SLIDE, Machine(nodes=8000)).seconds >= 0
@@ -109,7 +115,7 @@ def test_slides_go_in_rounds_and_the_sum_of_the_work_is_a_limit() -> None:
 
 def test_bands_share_a_slide_and_its_masks_come_first() -> None:
     costs = replace(NOTHING, masks_s_per_mpx=1.0, cut_s_per_patch=1.0)
-    work = Work(slides=1, slide_mb=0, slide_mpx=6, slide_patches=60, patch_mb=0, bands=6)
+    work = Work(slides=1, slide_mb=0, mask_mpx=6, slide_patches=60, patch_mb=0, bands=6)
     seconds = {nodes: predict(costs, work, Machine(nodes=nodes)).work_s for nodes in (1, 2, 3, 6, 100)}
     assert seconds == {1: 66, 2: 36, 3: 26, 6: 16, 100: 16}
     assert predict(costs, replace(work, bands=1), Machine(nodes=100)).work_s == 66
@@ -133,7 +139,7 @@ works = st.builds(
     Work,
     slides=st.integers(1, 2000),
     slide_mb=st.floats(0, 5000),
-    slide_mpx=st.floats(0, 10_000),
+    mask_mpx=st.floats(0, 5),
     slide_patches=st.floats(0, 1e6),
     patch_mb=st.floats(0, 0.2),
     bands=st.integers(1, 50),
