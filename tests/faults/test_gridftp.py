@@ -45,27 +45,27 @@ def route_over(folder: Path, way: str, account: SshAccount, server: GridftpServe
     return route_of(folder / "sites", f"gridftp {way}", account, servers={way: server})
 
 
-def servers_running() -> list[psutil.Process]:
-    """GridFTP server processes that carry bytes for this test's processes."""
-    return [process for process in psutil.process_iter(["name"]) if "globus-gridftp" in (process.info["name"] or "")]
+def daemon_of(server: GridftpServer) -> psutil.Process:
+    """The process that listens at the server's port."""
+    port = int(server.url.rpartition(":")[2])
+    mine = psutil.Process().children(recursive=True)
+    return next(one for one in mine if port in {at.laddr.port for at in one.net_connections() if at.status == "LISTEN"})
 
 
-def serving(server: GridftpServer) -> list[psutil.Process]:
-    """Processes that an ftp server has for its sessions."""
-    port = server.url.rpartition(":")[2]
-    (daemon,) = [one for one in servers_running() if port in one.cmdline() and "-p" in one.cmdline()][:1]
-    return daemon.children()
-
-
-def kill_in_second_segment(route: Route, server: GridftpServer) -> None:
+def kill_in_second_segment(route: Route, daemon: psutil.Process) -> None:
     """Kill what serves the transfer as soon as some of the second segment has arrived."""
     deadline_s = time.monotonic() + 60
     while time.monotonic() < deadline_s:
         sizes = [path.stat().st_size for path in route.there.glob(".*.camnet-part")]
-        if sizes and sizes[0] > SEGMENT_BYTES and (sessions := serving(server)):
-            for process in sessions:
+        sessions = daemon.children() if sizes and sizes[0] > SEGMENT_BYTES else []
+        for process in sessions:
+            try:
                 process.kill()
-            return
+            except psutil.NoSuchProcess:
+                break  # the first segment's, on its way out
+        else:
+            if sessions:
+                return
         time.sleep(0.001)
 
 
@@ -98,7 +98,7 @@ def test_a_server_that_is_killed_costs_one_segment(
     route = route_over(tmp_path, way, account_of(sshd), ftp)
     route.put({"a.bin": random_bytes(FILE_BYTES)})
     batch = route.batch("a.bin")
-    killer = threading.Thread(target=kill_in_second_segment, args=(route, ftp), daemon=True)
+    killer = threading.Thread(target=kill_in_second_segment, args=(route, daemon_of(ftp)), daemon=True)
     killer.start()
     (outcome,) = route.move(batch, OPTIONS)
     killer.join(timeout=1)
