@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 from uuid import UUID
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from tasks.artifacts import Record
+
+Port = Annotated[int, Field(ge=1, le=65535)]
 
 
 class SshEndpoint(Record):
@@ -20,6 +22,16 @@ class SshEndpoint(Record):
     key: Path
     known_hosts: Path
     root: str | None = Field(None, description="the site's root as this account sees it; default: the root itself")
+    data_ports: tuple[Port, Port] | None = Field(
+        None, description="first and last port that is open for data beside SSH, for the protocol streams"
+    )
+
+    @field_validator("data_ports")
+    @classmethod
+    def _is_a_range(cls, ports: tuple[int, int] | None) -> tuple[int, int] | None:
+        if ports and ports[0] > ports[1]:
+            raise ValueError("has its first port above the last")
+        return ports
 
 
 class GridftpEndpoint(Record):
@@ -44,7 +56,11 @@ class GlobusEndpoint(Record):
     collection: UUID = Field(description="id of the collection")
     root: str = Field("/", description="the site's root as a path of the collection")
     credentials: Path = Field(description="token or client file; only its owner may read it (mode 600)")
-    kind: Literal["mapped", "guest"] = "mapped"
+    kind: Literal["mapped", "guest"] = Field(
+        "mapped", description="mapped collections ask for a consent of their own (data_access)"
+    )
+    only: bool = Field(False, description="no SSH account leads there, and the root is no folder of this machine")
+    deadline_h: float = Field(72.0, gt=0, description="hours after which the service gives up a task to this site")
 
 
 class FdtEndpoint(Record):

@@ -81,6 +81,17 @@ class Site(Record):
     globus: GlobusEndpoint | None = None
     fdt: FdtEndpoint | None = None
 
+    @property
+    def is_folder_here(self) -> bool:
+        """Whether the root, seen from another site, is a folder of this machine."""
+        return self.ssh is None and not (self.globus and self.globus.only)
+
+    @model_validator(mode="after")
+    def _is_reached_in_one_way(self) -> Site:
+        if self.ssh and self.globus and self.globus.only:
+            raise ValueError("[globus] says only = true, but there is an [ssh] account")
+        return self
+
 
 def load_site(path: Path, *, workspace: Path) -> Site:
     """Read one site file. A relative root is relative to `workspace`; paths may start with ``~`` or ``$NAME``.

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from deployments.endpoints import SshEndpoint
 from deployments.sites import Site
+from flows.checkup_globus import check_globus
 from flows.checkup_gridftp import check_gridftp
 from flows.finding import Finding
 
@@ -34,12 +35,14 @@ def check_machine() -> list[Finding]:
 def check_site(site: Site) -> list[Finding]:
     """Look at a site as far as it can be seen from here."""
     findings = []
-    if site.ssh is None:
+    if site.ssh is not None:
+        findings += [_key(site.name, site.ssh.key), _known_host(site.name, site.ssh), _answers(site.name, site.ssh)]
+    elif site.is_folder_here:
         findings.append(_space(site))
         if site.dask.cluster == "slurm":
             findings.append(_slurm(site))
-    else:
-        findings += [_key(site.name, site.ssh.key), _known_host(site.name, site.ssh), _answers(site.name, site.ssh)]
+    if site.globus is not None:
+        findings += check_globus(site)
     if site.gridftp is not None:
         findings += check_gridftp(site.name, site.gridftp)
     return findings

@@ -14,15 +14,19 @@ def local_endpoint(site: Site) -> Endpoint:
         root=str(site.root),
         policy=site.policy,
         gridftp=GridftpServer(**site.gridftp.model_dump()) if site.gridftp else None,
-        globus=GlobusCollection(**site.globus.model_dump()) if site.globus else None,
+        globus=_collection(site, only=False),
         fdt=FdtTool(**site.fdt.model_dump()) if site.fdt else None,
     )
 
 
 def endpoint(site: Site) -> Endpoint:
-    """Give a site as it is seen from another one: by SSH where it has an account, else as a folder."""
-    local = local_endpoint(site)
+    """Give a site as it is seen from another one: by SSH where it has an account, else as a folder or collection."""
+    local = local_endpoint(site).model_copy(update={"globus": _collection(site)})
     if site.ssh is None:
         return local
     account = SshAccount(**site.ssh.model_dump(exclude={"root"}))
     return local.model_copy(update={"root": site.ssh.root or local.root, "ssh": account})
+
+
+def _collection(site: Site, **changes: bool) -> GlobusCollection | None:
+    return GlobusCollection.model_validate(site.globus.model_dump() | changes) if site.globus else None

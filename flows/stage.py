@@ -127,7 +127,7 @@ def _record(context: RunContext, named: Manifest, target: Endpoint) -> Path:
 
 def _still_there(target: Site, folder: Path, source: Site, named: Manifest) -> bool:
     """Look for the files where that costs nothing; training checks the digests of what it reads anyway."""
-    if target.ssh is not None:
+    if not target.is_folder_here:
         return True
     there = target.root / folder.relative_to(source.root)
     return all(

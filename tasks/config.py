@@ -152,7 +152,7 @@ class TransferConfig(Settings):
     """How shards travel between sites."""
 
     protocol: Literal["auto", "local", "sftp", "scp", "rsync", "gridftp", "globus", "fdt", "streams"] = "auto"
-    streams: int = Field(2, ge=1, le=32, description="parallel connections")
+    streams: int = Field(4, ge=1, le=32, description="most parallel connections")
     chunk_bytes: int = Field(8 << 20, ge=64 << 10, le=1 << 30)
     attempts: int = Field(4, ge=1, le=100, description="tries a file while the fault is retryable")
     stall_s: float = Field(60.0, gt=0, description="no progress for this long breaks the connection")

@@ -277,7 +277,7 @@ class CarriedMover:
         if not item.journal:
             return
         try:
-            item.move.finish(lane, item.journal, item.effort, item.doubt)
+            item.move.finish(lane, item.journal, item.effort, doubt=item.doubt)
         except UnclearFault as fault:
             # It only looked whole: scp gives a file its full length also when the disk was full.
             self._probe(item, lane, fault, item.entry.bytes)

@@ -44,6 +44,8 @@ class Engine:
         Gets a row an attempt; the journals lie in ``journals/`` beside it.
     """
 
+    _way_of_a_file: type[FileMove] = FileMove
+
     def __init__(
         self,
         features: Features,
@@ -132,15 +134,7 @@ class Engine:
         """Move one file, with all its attempts; only what concerns the whole batch is raised."""
         path = batch.destination_path(entry)
         target = Target(batch.destination.site, batch.destination.root, path, entry.bytes, entry.digest)
-        move = FileMove(
-            entry,
-            batch.source_path(entry),
-            target,
-            source_site=batch.source.site,
-            chunk_bytes=self._options.chunk_bytes,
-            arrived=lambda arrived_bytes: progress(entry.path, arrived_bytes),
-            brake=self._brake,
-        )
+        move = self._file_move(batch, entry, target, progress)
 
         def attempt(retries: int) -> Outcome:
             return self._recorded(batch, entry, retries, lanes, move, target)
@@ -157,6 +151,17 @@ class Engine:
             return failed_outcome(entry.path, fault)
         self._connection_is_down.clear()
         return outcome
+
+    def _file_move(self, batch: Batch, entry: Entry, target: Target, progress: Progress) -> FileMove:
+        return self._way_of_a_file(
+            entry,
+            batch.source_path(entry),
+            target,
+            source_site=batch.source.site,
+            chunk_bytes=self._options.chunk_bytes,
+            arrived=lambda arrived_bytes: progress(entry.path, arrived_bytes),
+            brake=self._brake,
+        )
 
     def _recorded(
         self, batch: Batch, entry: Entry, retries: int, lanes: Sequence[Lane], move: FileMove, target: Target

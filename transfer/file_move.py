@@ -11,21 +11,23 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
+from typing import TypeVar
 
 from tasks.errors import CamNetError, IntegrityError, RetryableFault
 from transfer import ranges
 from transfer.brake import Brake
-from transfer.journal import Journal, Target
+from transfer.journal import Journal, Notes, Target
 from transfer.lane import Lane
 from transfer.local import LocalStore
 from transfer.manifest import Entry
 from transfer.ranges import Range
 from transfer.store import Follower
 
+T = TypeVar("T", bound=Sized)
 _log = logging.getLogger(__name__)
 _CHANGED = "make the manifest again, then transfer again"
 
@@ -122,25 +124,36 @@ class FileMove:
             A partial file of this version was written from its start to its end: what it has is kept, and
             only its rest has to be sent, although nothing of it was acknowledged.
         """
-        self._check_source(lane)
+        self.check_source(lane)
         begun_bytes = self._fit_partial(lane, journal, continues=continues)
         there = journal.arrived or ([(0, begun_bytes)] if begun_bytes else [])
         self.arrived(ranges.total_bytes(there))
         return ranges.missing(there, self._entry.bytes, self._chunk_bytes)
 
-    def finish(self, lane: Lane, journal: Journal, effort: Effort, doubt: CamNetError | None = None) -> None:
+    def finish(
+        self,
+        lane: Lane,
+        journal: Notes,
+        effort: Effort,
+        *,
+        doubt: CamNetError | None = None,
+        partial: str | None = None,
+    ) -> None:
         """Verify what lies under the partial name and give it its final one.
 
         Parameters
         ----------
         doubt
             Raised when the file is not right, instead of asking for the reason: what broke off when it was sent.
+        partial
+            Where it lies; None: under the target's own partial name.
         """
-        if not self._verified(lane, self._target.partial, effort):
+        partial = partial or self._target.partial
+        if not self._verified(lane, partial, effort):
             if doubt:
                 raise doubt
-            self._explain_damage(lane, journal)
-        lane.destination.publish(self._target.partial, self._target.path)
+            self._explain_damage(lane, journal, partial)
+        lane.destination.publish(partial, self._target.path)
         self.arrived(self._entry.bytes)
         journal.discard()
 
@@ -151,7 +164,8 @@ class FileMove:
                 lane.destination.remove(partial)
         journal.discard()
 
-    def _check_source(self, lane: Lane) -> None:
+    def check_source(self, lane: Lane) -> None:
+        """Raise `IntegrityError` where the source is not there, or has another size."""
         state = lane.source.stat(self._source_path)
         if state is None:
             raise IntegrityError("is in the manifest but not there", subject=self._source_name, remedy=_CHANGED)
@@ -237,7 +251,7 @@ class FileMove:
             if self._follower:
                 self._follower.advance(ranges.prefix_bytes(journal.arrived))
 
-    def _counted(self, blocks: Iterable[bytes], effort: Effort) -> Iterator[bytes]:
+    def _counted(self, blocks: Iterable[T], effort: Effort) -> Iterator[T]:
         for block in blocks:
             self._count(len(block), effort)
             yield block
@@ -260,9 +274,9 @@ class FileMove:
         effort.verified_by = state.digested_by
         return state.bytes == self._entry.bytes and state.digest == self._entry.digest
 
-    def _explain_damage(self, lane: Lane, journal: Journal) -> None:
+    def _explain_damage(self, lane: Lane, journal: Notes, partial: str) -> None:
         """Find out at which side the bytes went wrong, and raise what follows from it."""
-        lane.destination.remove(self._target.partial)
+        lane.destination.remove(partial)
         journal.restart()
         source = lane.source.stat(self._source_path, digest=True)
         if source is None or source.digest != self._entry.digest:

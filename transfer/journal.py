@@ -12,7 +12,7 @@ import os
 import threading
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from tasks.digests import bytes_digest
 from tasks.errors import RetryableFault
@@ -36,11 +36,21 @@ class Target:
     def partial(self) -> str:
         """Path of the unfinished file, beside the final one; another version has another name."""
         folder, slash, _ = self.path.rpartition("/")
-        return f"{folder}{slash}.{_short(self.path, self.digest)}.camnet-part"
+        return f"{folder}{slash}.{place_name(self.path, self.digest)}.camnet-part"
 
     def journal_name(self) -> str:
         """File name of the journal: the same for all versions, so that one finds the partial of the one before."""
-        return f"{_short(self.site, self.root, self.path)}.journal"
+        return f"{place_name(self.site, self.root, self.path)}.journal"
+
+
+class Notes(Protocol):
+    """What has to be told of a partial file; a `Journal` is one."""
+
+    def restart(self) -> None:
+        """Forget what has arrived: the partial file is gone."""
+
+    def discard(self) -> None:
+        """Forget all: the file has its final name."""
 
 
 class Journal:
@@ -191,5 +201,6 @@ def _fact(line: bytes) -> dict[str, Any] | None:
     return fact if isinstance(fact, dict) and line.endswith(b"\n") else None
 
 
-def _short(*parts: str) -> str:
+def place_name(*parts: str) -> str:
+    """Give a short file name that stands for these words alone."""
     return bytes_digest("\0".join(parts).encode()).split(":")[1][:32]

@@ -21,13 +21,20 @@ Progress = Callable[[str, int], None]
 
 
 class SshAccount(Record):
-    """An SSH account that is reached with a key, at a host whose key is known."""
+    """An SSH account that is reached with a key, at a host whose key is known.
+
+    Attributes
+    ----------
+    data_ports
+        First and last port that its host can be reached at beside SSH, for data; None: no other port.
+    """
 
     host: str = Field(min_length=1)
     port: int = Field(22, ge=1, le=65535)
     user: str = Field(min_length=1)
     key: Path
     known_hosts: Path
+    data_ports: tuple[int, int] | None = None
 
 
 class Endpoint(Record):
@@ -42,7 +49,7 @@ class Endpoint(Record):
     policy
         ``resident``: what holds pixels may not leave the site; ``open``: everything may.
     ssh
-        How the site is reached; None when its root is a folder of this machine.
+        How the site is reached; None when its root is a folder of this machine, or it has a collection `only`.
     gridftp, globus, fdt
         What else it offers.
     """
@@ -102,12 +109,13 @@ class Features(Record):
     parallel: bool = Field(description="one file can travel over several connections at once")
     resumes: bool = Field(description="goes on inside a file after the process died")
     encrypted: bool = Field(description="nobody on the way can read the bytes")
+    reads_destination: bool = Field(True, description="finds out the digest of a file that it has not put there itself")
 
 
 class TransferOptions(Record):
     """How a batch is moved."""
 
-    streams: int = Field(2, ge=1, le=32, description="parallel connections")
+    streams: int = Field(4, ge=1, le=32, description="most parallel connections")
     chunk_bytes: int = Field(8 << 20, ge=1 << 10, le=1 << 30, description="what is acknowledged, and resumed, at once")
     attempts: int = Field(4, ge=1, le=100, description="tries a file while the fault is retryable")
     stall_s: float = Field(60.0, gt=0, description="no progress for this long breaks the connection")

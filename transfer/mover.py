@@ -13,6 +13,7 @@ from transfer.carrier import Carrier
 from transfer.choice import Choice, choose
 from transfer.engine import Engine, ignore_progress
 from transfer.fdt import FdtCarrier
+from transfer.globus import GlobusMover
 from transfer.gridftp import GridftpCarrier
 from transfer.ledger import Ledger
 from transfer.local import LocalStore
@@ -20,6 +21,7 @@ from transfer.model import Batch, Endpoint, Features, Outcome, Progress, Transfe
 from transfer.open_store import open_store
 from transfer.rsync import RsyncCarrier
 from transfer.scp import ScpCarrier
+from transfer.streams.mover import StreamsMover
 
 _log = logging.getLogger(__name__)
 
@@ -69,12 +71,14 @@ def choose_protocol(
     file_bytes: Sequence[int] = (),
 ) -> Choice:
     """Choose a protocol for two endpoints and files of these sizes; all ledgers beside `ledger`'s folder are asked."""
-    offered = []
-    for make in _MOVERS.values():
+    offered, refused = [], {}
+    for name, make in _MOVERS.items():
         try:
             offered.append(make(source, destination, options, ledger).features)
-        except InputError:
-            continue  # these ends do not offer what it needs
+        except InputError as refusal:  # these ends do not offer what it needs
+            refused[name] = refusal
+    if not offered and any(end.globus and end.globus.only for end in (source, destination)):
+        raise refused["globus"]
     rows = (row for path in sorted(ledger.path.parent.parent.glob("*/ledger.jsonl")) for row in Ledger(path).read())
     return choose(source, destination, offered, rows, file_bytes=file_bytes)
 
@@ -110,6 +114,7 @@ def open_mover(
 
 
 def _local(source: Endpoint, destination: Endpoint, options: TransferOptions, ledger: Ledger) -> Mover:
+    _refuse_collections("local", source, destination)
     for end in (source, destination):
         if end.ssh:
             raise InputError(f"{end.site} is no folder of this machine", remedy="use auto, or a protocol over SSH")
@@ -134,6 +139,13 @@ def _sftp(source: Endpoint, destination: Endpoint, options: TransferOptions, led
         open_destination=lambda: open_store(destination, options),
         options=options,
         ledger=ledger,
+    )
+
+
+def _streams(source: Endpoint, destination: Endpoint, options: TransferOptions, ledger: Ledger) -> Mover:
+    _need_account("streams", source, destination)
+    return StreamsMover(
+        source, destination, options, ledger, fallback=lambda: _sftp(source, destination, options, ledger)
     )
 
 
@@ -170,7 +182,17 @@ def _carried(
     )
 
 
+def _refuse_collections(protocol: str, source: Endpoint, destination: Endpoint) -> None:
+    for end in (source, destination):
+        if end.globus and end.globus.only:
+            raise InputError(
+                f"{end.site} is reached through its Globus collection alone, and not over {protocol}",
+                remedy="use auto or globus, or add [ssh] to its site file and take out only",
+            )
+
+
 def _need_account(protocol: str, source: Endpoint, destination: Endpoint) -> None:
+    _refuse_collections(protocol, source, destination)
     if not (source.ssh or destination.ssh):
         raise InputError(
             f"neither {source.site} nor {destination.site} has an SSH account, which {protocol} needs",
@@ -180,9 +202,11 @@ def _need_account(protocol: str, source: Endpoint, destination: Endpoint) -> Non
 
 _MOVERS: dict[str, _Make] = {
     "local": _local,
+    "streams": _streams,
     "sftp": _sftp,
     "scp": _scp,
     "rsync": _rsync,
     "gridftp": _gridftp,
     "fdt": _fdt,
+    "globus": GlobusMover,
 }

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from tasks.errors import CamNetError
+from tasks.errors import CamNetError, InputError, RetryableFault
 from transfer.model import SshAccount
 from transfer.program import program_fault
+from transfer.ssh import private_key
 
 _CIPHERS = "aes128-gcm@openssh.com,aes256-gcm@openssh.com,chacha20-poly1305@openssh.com,aes256-ctr"
 _CONNECTION = 255  # the exit status when ssh itself failed
@@ -64,6 +65,52 @@ def ssh_fault(program: str, status: int, said: str, account: SshAccount | None) 
     """
     subject = f"{account.user}@{account.host}:{account.port}" if account else None
     return program_fault(program, status, said, subject=subject, passes=status == _CONNECTION)
+
+
+def connection_fault(said: str, account: SshAccount) -> CamNetError:
+    """Say why ``ssh`` could not connect, or lost its connection, from what it said on standard error.
+
+    The words for host keys and accounts are those of `transfer.ssh`.
+    """
+    subject = f"{account.user}@{account.host}:{account.port}"
+    low = said.lower()
+    if "host identification has changed" in low or "revoked host key" in low:
+        cause = f"shows a host key that {account.known_hosts} calls revoked"
+        if "host identification has changed" in low:
+            cause = f"shows another host key than {account.known_hosts} has; somebody may be in between"
+        return InputError(
+            cause,
+            subject=subject,
+            remedy=f"ask the site whether its key was changed; only then replace the line in {account.known_hosts}",
+        )
+    if "host key verification failed" in low or "host key is known for" in low:
+        return InputError(
+            f"its host key is not in {account.known_hosts}",
+            subject=subject,
+            remedy=f"compare it with the key that the site publishes, then add its line to {account.known_hosts}",
+        )
+    if "permission denied" in low or "too many authentication failures" in low:
+        return _refused_key(account, subject)
+    if "could not resolve hostname" in low and "temporary failure" not in low:
+        return InputError("no such host is known", subject=subject, remedy="check the site file")
+    words = " ".join(line.strip() for line in said.splitlines()[-3:] if line.strip())[-300:]
+    return RetryableFault(
+        f"the connection failed ({words or 'ssh ended without a word'})",
+        subject=subject,
+        remedy="nothing is lost: run the same command again and it goes on where it stopped",
+    )
+
+
+def _refused_key(account: SshAccount, subject: str) -> InputError:
+    try:
+        private_key(account)
+    except InputError as error:
+        return error
+    return InputError(
+        f"the account refuses the key {account.key}",
+        subject=subject,
+        remedy="add its public half to the authorized_keys of the account, or name the right key",
+    )
 
 
 def _quoted(path: str) -> str:

@@ -49,12 +49,25 @@ class GlobusCollection(Record):
         The site's root folder as a path of the collection.
     credentials
         Token or client file, readable by its owner alone.
+    kind
+        ``mapped`` collections ask for a consent of their own (data_access); guest collections do not.
+    only
+        The site is reached through its collection alone: it has no SSH account, and its root is no folder of
+        this machine.
+    deadline_h
+        Hours after which the service gives up a task to this collection.
     """
 
     collection: UUID
     root: str = "/"
     credentials: Path
     kind: Literal["mapped", "guest"] = "mapped"
+    only: bool = False
+    deadline_h: float = Field(72.0, gt=0)
+
+    def full_path(self, path: str) -> str:
+        """Give a path below the site's root as one of the collection."""
+        return f"{self.root.rstrip('/')}/{path}"
 
 
 class FdtTool(Record):

@@ -40,7 +40,7 @@ class SshConnection:
     """
 
     def __init__(self, account: SshAccount, *, timeout_s: float) -> None:
-        key = _private_key(account)
+        key = private_key(account)
         self._client = paramiko.SSHClient()
         self._client.set_missing_host_key_policy(_RefuseUnknown(account))
         _load_known_hosts(self._client.get_host_keys(), account)
@@ -126,7 +126,8 @@ def _connect(account: SshAccount, timeout_s: float) -> socket.socket:
     return connection
 
 
-def _private_key(account: SshAccount) -> paramiko.PKey:
+def private_key(account: SshAccount) -> paramiko.PKey:
+    """Read the account's key; raise an `InputError` that says why it is of no use."""
     remedy = "name a private key file without a passphrase in the site file"
     try:
         return paramiko.PKey.from_path(account.key)

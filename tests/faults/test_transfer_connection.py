@@ -17,7 +17,8 @@ from tests.services.chaos_proxy import ChaosProxy, chaos_proxy
 from tests.services.sshd_route import CHUNK_BYTES, QUICK, Route, account_of, random_bytes, route_of
 
 FILE_BYTES = 32 * CHUNK_BYTES
-WAYS = [("push", "up"), ("pull", "down")]
+WAYS = [("sftp push", "up"), ("sftp pull", "down"), ("streams push", "up"), ("streams pull", "down")]
+PUSHES = ["sftp push", "streams push"]
 Direction = Literal["up", "down"]
 
 
@@ -80,7 +81,7 @@ def test_a_drop_after_the_last_byte_and_before_the_rename(
     assert route.digest_there("a.bin") == batch.entries[0].digest
     rows = route.ledger.read()
     assert sum(row.wire_bytes for row in rows) == FILE_BYTES
-    assert len(rows) == (2 if way == "push" else 1)  # after a pull's last byte there is nothing left to ask
+    assert len(rows) == (2 if way.endswith("push") else 1)  # after a pull's last byte there is nothing left to ask
 
 
 @pytest.mark.parametrize(("way", "direction"), WAYS)
@@ -108,8 +109,11 @@ def test_a_stall_is_noticed_by_the_lack_of_progress(
     check_recovered(route, proxy)
 
 
-def test_attempts_end_and_the_next_call_goes_on(tmp_path: Path, sshd: LoopbackSshd, proxy: ChaosProxy) -> None:
-    route = proxied(tmp_path, "push", sshd, proxy)
+@pytest.mark.parametrize("protocol_way", PUSHES)
+def test_attempts_end_and_the_next_call_goes_on(
+    tmp_path: Path, sshd: LoopbackSshd, proxy: ChaosProxy, protocol_way: str
+) -> None:
+    route = proxied(tmp_path, protocol_way, sshd, proxy)
     proxy.arm("drop", after_bytes=FILE_BYTES // 2, direction="up")
     batch = route.batch("a.bin")
     (failed,) = route.move(batch, QUICK.model_copy(update={"attempts": 1}))
@@ -122,21 +126,24 @@ def test_attempts_end_and_the_next_call_goes_on(tmp_path: Path, sshd: LoopbackSs
     assert last.bytes_resent <= QUICK.streams * CHUNK_BYTES
 
 
-def test_a_dead_host_is_tried_again_and_then_named(tmp_path: Path, sshd: LoopbackSshd) -> None:
+@pytest.mark.parametrize("way", PUSHES)
+def test_a_dead_host_is_tried_again_and_then_named(tmp_path: Path, sshd: LoopbackSshd, way: str) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
-        route = route_of(tmp_path / "x", "push", account_of(sshd, port=int(closed.getsockname()[1])))
+        route = route_of(tmp_path / "x", way, account_of(sshd, port=int(closed.getsockname()[1])))
         route.put({"a.bin": b"a", "b.bin": b"b", "c.bin": b"c"})
         outcomes = route.move(route.batch("a.bin", "b.bin", "c.bin"), QUICK.model_copy(update={"streams": 1}))
     assert [(outcome.state, outcome.kind) for outcome in outcomes] == [("failed", "retryable")] * 3
-    # The first file has all its attempts; the others find out quickly.
-    assert [row.path for row in route.ledger.read()] == ["a.bin"] * 3 + ["b.bin", "c.bin"]
+    # The first file has all its attempts; the others find out quickly, or with it where they travel together.
+    tried = ["a.bin"] * 3 + ["b.bin", "c.bin"] if way == "sftp push" else ["a.bin", "b.bin", "c.bin"] * 3
+    assert [row.path for row in route.ledger.read()] == tried
 
 
+@pytest.mark.parametrize("way", PUSHES)
 @pytest.mark.parametrize("case", ["unknown", "changed", "revoked", "certificate authority only"])
-def test_a_host_that_cannot_prove_itself_is_refused(tmp_path: Path, sshd: LoopbackSshd, case: str) -> None:
+def test_a_host_that_cannot_prove_itself_is_refused(tmp_path: Path, sshd: LoopbackSshd, case: str, way: str) -> None:
     host, kind, key = sshd.known_hosts.read_text().split()
-    other = "AAAAC3NzaC1lZDI1NTE5AAAAIF9rZXlfb2Zfc29tZWJvZHlfZWxzZV9hdF9hbGxf"
+    other = "AAAAC3NzaC1lZDI1NTE5AAAAIGtleV9vZl9zb21lYm9keV9lbHNlX2FsdG9nZXRoZXJf"
     known_hosts = tmp_path / "known_hosts"
     known_hosts.write_text(
         {
@@ -148,7 +155,7 @@ def test_a_host_that_cannot_prove_itself_is_refused(tmp_path: Path, sshd: Loopba
     )
     before = known_hosts.read_bytes()
     account = account_of(sshd).model_copy(update={"known_hosts": known_hosts})
-    route = route_of(tmp_path / "x", "push", account)
+    route = route_of(tmp_path / "x", way, account)
     route.put({"a.bin": b"abc"})
     with pytest.raises(InputError) as refusal:
         route.move(route.batch("a.bin"))
@@ -160,7 +167,8 @@ def test_a_host_that_cannot_prove_itself_is_refused(tmp_path: Path, sshd: Loopba
     assert list(route.there.iterdir()) == []
 
 
-def test_wrong_keys_are_the_users_mistake(tmp_path: Path, sshd: LoopbackSshd) -> None:
+@pytest.mark.parametrize("way", PUSHES)
+def test_wrong_keys_are_the_users_mistake(tmp_path: Path, sshd: LoopbackSshd, way: str) -> None:
     stranger = tmp_path / "stranger"
     with loopback_sshd(stranger):  # only to have another key pair
         pass
@@ -170,16 +178,17 @@ def test_wrong_keys_are_the_users_mistake(tmp_path: Path, sshd: LoopbackSshd) ->
         (tmp_path / "nonsense", "is no usable private key"),
         (tmp_path / "missing", "cannot be read"),
     ]:
-        route = route_of(tmp_path / f"x-{key.name}", "push", account_of(sshd).model_copy(update={"key": key}))
+        route = route_of(tmp_path / f"x-{key.name}", way, account_of(sshd).model_copy(update={"key": key}))
         route.put({"a.bin": b"abc"})
         with pytest.raises(InputError, match=words):
             route.move(route.batch("a.bin"))
 
 
-def test_a_refused_batch_opens_no_connection(tmp_path: Path, sshd: LoopbackSshd) -> None:
+@pytest.mark.parametrize("way", PUSHES)
+def test_a_refused_batch_opens_no_connection(tmp_path: Path, sshd: LoopbackSshd, way: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         account = account_of(sshd, port=int(listener.getsockname()[1]))
-        route = route_of(tmp_path / "x", "push", account, policy="resident")
+        route = route_of(tmp_path / "x", way, account, policy="resident")
         route.put({"a.bin": b"pixels"})
         batch = route.batch("a.bin", kind="patches")
         with pytest.raises(PolicyRefusal):

@@ -20,7 +20,7 @@ from transfer.model import Batch
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 FILE_BYTES = 64 * CHUNK_BYTES
-WAYS = ("local", "push", "pull")
+WAYS = ("local", "sftp push", "sftp pull", "streams push", "streams pull")
 
 MOVE_AND_DIE = """
 import os, signal, sys, threading
@@ -43,7 +43,7 @@ def die_at_last_byte(path, arrived_bytes):
 timer = threading.Timer(delay_s, die)
 timer.daemon = True  # an error of the move must end the process
 timer.start()
-mover = open_mover("auto", batch.source, batch.destination, options, Ledger(Path(sys.argv[3])))
+mover = open_mover(sys.argv[6], batch.source, batch.destination, options, Ledger(Path(sys.argv[3])))
 mover.move(batch, die_at_last_byte)
 die()
 """
@@ -69,6 +69,7 @@ def move_and_die(route: Route, batch: Batch, *, last_byte: int = FILE_BYTES + 1,
     file.parent.mkdir(exist_ok=True)
     file.write_text(batch.model_dump_json())
     arguments = [str(file), QUICK.model_dump_json(), str(route.ledger.path), str(last_byte), str(delay_s)]
+    arguments.append(route.protocol)
     ended = subprocess.run([sys.executable, "-c", MOVE_AND_DIE, *arguments], cwd=REPOSITORY, timeout=60, check=False)
     assert ended.returncode == -signal.SIGKILL
 
@@ -125,7 +126,7 @@ def test_a_torn_last_line_of_the_journal_costs_one_chunk(route: Route) -> None:
     assert route.digest_there("a.bin") == batch.entries[0].digest
 
 
-@pytest.mark.parametrize("route", ["push"], indirect=True)
+@pytest.mark.parametrize("route", ["sftp push"], indirect=True)
 @pytest.mark.parametrize("content", [b"", b"\0" * 500, b'{"schema": "other"}\n', b"[1]\n", b'{"digest": 3}\n'])
 def test_a_journal_that_says_nothing_means_starting_anew(route: Route, content: bytes) -> None:
     batch, _, journal = half_moved(route)

@@ -12,7 +12,7 @@ import pytest
 from deployments.loopback_sshd import LoopbackSshd, loopback_sshd
 from tests.services.sshd_route import QUICK, Route, account_of, random_bytes, route_of
 
-WAYS = ("local", "push", "pull")
+WAYS = ("local", "sftp push", "sftp pull", "streams push", "streams pull")
 DISK_BYTES = 1 << 20
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system takes root")
 

@@ -1,4 +1,4 @@
-"""The whole line on two sites of one machine, with SFTP between them and two Horovod ranks; dense grids in parts."""
+"""The whole line on two sites of one machine, with SSH between them and two Horovod ranks; dense grids in parts."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_every_slide_is_accounted_for(run: FinishedRun) -> None:
     assert set(states.values()) == {"done"}
 
 
-def test_shards_arrive_verified_over_sftp_and_the_ledger_measures_them(run: FinishedRun) -> None:
+def test_shards_arrive_verified_over_ssh_and_the_ledger_measures_them(run: FinishedRun) -> None:
     there = run.workspace / "site-b" / "test" / "patches"
     manifest = read_manifest(there / "manifest.json")
     assert {entry.path: (there / entry.path).stat().st_size for entry in manifest.entries} == {
@@ -68,7 +68,7 @@ def test_shards_arrive_verified_over_sftp_and_the_ledger_measures_them(run: Fini
     }
     rows = Ledger(run.workspace / "site-a" / "test" / "ledger.jsonl").read()
     assert {row.path for row in rows if row.outcome == "done"} >= {entry.path for entry in manifest.entries}
-    assert {row.protocol for row in rows} == {"sftp"}
+    assert {row.protocol for row in rows} == {"streams"}
     for row in rows:
         if row.megabits_per_s is not None:
             assert row.megabits_per_s == pytest.approx(row.wire_bytes * 8 / 1e6 / row.wire_seconds)
@@ -126,7 +126,7 @@ def test_the_report_is_self_contained_and_shows_every_stage_and_heatmap(run: Fin
     assert run.state.inferred is not None
     for slide in run.state.inferred.slides:
         assert slide.scores.slide in text
-    assert "sftp" in text
+    assert "streams" in text
     assert "Mb/s" in text
 
 

@@ -18,14 +18,18 @@ from transfer.mover import open_mover
 from transfer.servers import FdtTool, GridftpServer
 
 FDT_JAR = os.environ.get("CAMNET_FDT_JAR")
+STREAMS_WAYS = ("streams push", "streams pull", "streams relay", "tls push", "tls pull")
 WAYS = (
-    *("local", "push", "pull", "relay"),
+    *("local", *STREAMS_WAYS, "sftp push", "sftp pull", "sftp relay"),
     *("scp push", "scp pull", "scp relay", "rsync push", "rsync pull", "fdt push", "fdt pull"),
     *("gridftp push", "gridftp pull", "gridftp third-party"),
     *(("fdt-jar push", "fdt-jar pull") if FDT_JAR else ()),
 )
-"""Protocol (``auto`` where none is named) and which of the two ends is reached over SSH; ``fdt`` is a stand-in
-for the jar, ``fdt-jar`` the real one, and for ``gridftp`` see `tests.services.gridftp.gridftp_servers`."""
+"""Protocol (``auto`` where none is named) and which of the two ends is reached over SSH.
+
+``tls`` is the protocol streams where the account's host has ports open for data; ``fdt`` is a stand-in for the jar,
+``fdt-jar`` the real one; for ``gridftp`` see `tests.services.gridftp.gridftp_servers`.
+"""
 CHUNK_BYTES = 64 << 10
 QUICK = TransferOptions(streams=2, chunk_bytes=CHUNK_BYTES, attempts=3, stall_s=5.0, backoff_s=0.01)
 
@@ -81,7 +85,8 @@ class Route:
     def litter(self) -> list[Path]:
         """Everything at the destination or in the journals that is no final file."""
         journals = self.ledger.path.parent / "journals"
-        return [*self.there.rglob(".*.camnet-part"), *journals.rglob("*.journal")]
+        notes = [path for ending in ("*.journal", "*.globus-task") for path in journals.rglob(ending)]
+        return [*self.there.rglob(".*.camnet-part"), *notes]
 
 
 def route_of(
@@ -98,6 +103,8 @@ def route_of(
     there.mkdir()
     tool, _, way = way.rpartition(" ")
     fdt = FdtTool(jar=Path(FDT_JAR)) if FDT_JAR and tool == "fdt-jar" else stand_in(folder / "fdt tool")
+    if tool == "tls" and account:
+        account = account.model_copy(update={"data_ports": (20000, 29999)})
     source_ssh = account if way in ("pull", "relay", "third-party") else None
     destination_ssh = account if way in ("push", "relay", "third-party") else None
     gridftp = servers[way] if servers and tool == "gridftp" else None
@@ -107,5 +114,5 @@ def route_of(
         Endpoint(site="site-a", root=str(here), policy=policy, ssh=source_ssh, fdt=fdt, gridftp=gridftp),
         Endpoint(site="site-b", root=str(there), ssh=destination_ssh, fdt=fdt, gridftp=gridftp),
         Ledger(folder / "state" / "ledger.jsonl"),
-        tool.partition("-")[0] or "auto",
+        {"": "auto", "tls": "streams"}.get(tool, tool.partition("-")[0]),
     )

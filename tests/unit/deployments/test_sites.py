@@ -64,7 +64,14 @@ def test_keys_are_relative_to_the_site_file(tmp_path: Path, monkeypatch: pytest.
     assert site.ssh is not None
     assert site.ssh.key == tmp_path / "sites" / "keys" / "id_ed25519"
     assert site.ssh.known_hosts == Path("/home/me/.ssh/known_hosts")
-    assert (site.ssh.port, site.ssh.root) == (22, None)
+    assert (site.ssh.port, site.ssh.root, site.ssh.data_ports) == (22, None, None)
+
+
+def test_a_site_may_have_ports_open_for_data(tmp_path: Path) -> None:
+    text = 'name = "a"\nroot = "/r"\n' + SSH.format(key="k", known_hosts="h") + "data_ports = [50000, 50100]\n"
+    site = load_site(write(tmp_path / "sites", text), workspace=WORKSPACE)
+    assert site.ssh is not None
+    assert site.ssh.data_ports == (50000, 50100)
 
 
 @pytest.mark.parametrize(
@@ -77,8 +84,12 @@ def test_keys_are_relative_to_the_site_file(tmp_path: Path, monkeypatch: pytest.
         ('name = "a"\nroot = "r"\n[horovod]\nslot = 2\n', "unknown key 'horovod.slot' (did you mean 'slots'?)"),
         ('name = "a"\nroot = "r"\n[dask]\nworker = 2\n', "unknown key 'dask.worker' (did you mean 'workers'?)"),
         (
+            'name = "a"\nroot = "r"\n' + SSH.format(key="k", known_hosts="h") + "data_ports = [50100, 50000]\n",
+            "has its first port above the last",
+        ),
+        (
             'name = "a"\nroot = "r"\n' + SSH.format(key="k", known_hosts="h") + "password = 1\n",
-            "unknown key 'ssh.password' (known: host, key, known_hosts, port, root, user)",
+            "unknown key 'ssh.password' (known: data_ports, host, key, known_hosts, port, root, user)",
         ),
         ('name = "a"\nroot = "r"\n' + SSH.format(key="k", known_hosts="h") + "port = 0\n", "ssh.port = 0"),
     ],
@@ -124,3 +135,11 @@ def test_a_site_that_does_not_exist_is_named_with_those_that_do() -> None:
 def test_a_site_travels_as_json() -> None:
     for site in load_sites(None, workspace=WORKSPACE).values():
         assert Site.model_validate_json(site.model_dump_json()) == site
+
+
+def test_a_site_cannot_have_a_collection_only_and_an_account(tmp_path: Path) -> None:
+    globus = '[globus]\ncollection = "6c54cade-bde5-45c1-bdea-f4bd71dba2cc"\ncredentials = "g.json"\nonly = true\n'
+    site = 'name = "far"\nroot = "/far"\n'
+    assert load_site(write(tmp_path, site + globus), workspace=WORKSPACE).globus is not None
+    with pytest.raises(InputError, match="says only = true, but there is an"):
+        load_site(write(tmp_path, site + globus + SSH.format(key="k", known_hosts="h")), workspace=WORKSPACE)

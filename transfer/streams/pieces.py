@@ -1,0 +1,148 @@
+"""A large file on its way over several streams, each with pieces ahead of their acknowledgements."""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+from collections import deque
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import closing
+
+from tasks.errors import RetryableFault
+from transfer import ranges
+from transfer.file_move import Effort, FileMove
+from transfer.journal import Journal
+from transfer.lane import Lane
+from transfer.ranges import Range
+from transfer.streams.far_store import FarStore, PieceDamagedError
+
+_log = logging.getLogger(__name__)
+_SSH_WINDOW_BYTES = 2e6
+_LINK_BYTES_PER_S = 125e6
+FEWEST_STREAMS, _MOST = 2, 8
+_MOST_DAMAGED = 8
+
+
+def streams_for(lane: Lane, *, fewest: int, most: int) -> int:
+    """Give the connections that a link is worth, by the round trip of a lane that has had an answer before.
+
+    One SSH connection has 2 MB on its way at most. The link is taken for one of 1 Gb/s; 1.2 times what would
+    just fill it, and 8 at most.
+    """
+    ends = (lane.source, lane.destination)
+    rtt_s = max((end.rtt_s for end in ends if isinstance(end, FarStore)), default=0.0)
+    needed = math.ceil(1.2 * rtt_s * _LINK_BYTES_PER_S / _SSH_WINDOW_BYTES)
+    return min(most, max(fewest, min(_MOST, needed)))
+
+
+class StreamedFile(FileMove):
+    """A `FileMove` whose streams do not wait for one piece before they send the next.
+
+    What is on its way at once over one stream is a chunk; it goes in pieces, and each is acknowledged with its
+    checksum and noted in the journal. A piece that was damaged is sent again alone.
+    """
+
+    _damages = 0
+
+    def _send(self, todo: list[Range], lanes: Sequence[Lane], journal: Journal, effort: Effort) -> None:
+        self._damages = 0
+        lanes = lanes[: streams_for(lanes[0], fewest=FEWEST_STREAMS, most=len(lanes))]
+        step = math.ceil(self._chunk_bytes / _in_flight(lanes[0]))
+        pieces = [
+            (first, min(step, start + length - first))
+            for start, length in todo
+            for first in range(start, start + length, step)
+        ]
+        super()._send(pieces, lanes, journal, effort)
+
+    def _drain(self, lane: Lane, queue: deque[Range], ended: threading.Event, journal: Journal, effort: Effort) -> None:
+        asked: deque[Range] = deque()
+        sent: deque[tuple[Range, bool]] = deque()
+        try:
+            most = _in_flight(lane)
+            while True:
+                while len(asked) + len(sent) < most and not ended.is_set() and (part := _next(queue)):
+                    self._begin(lane, part, journal, effort)
+                    asked.append(part)
+                if asked:
+                    part = asked.popleft()
+                    sent.append((part, self._forward(lane, part, effort)))
+                if sent and (not asked or not isinstance(lane.destination, FarStore)):
+                    part, is_whole = sent.popleft()
+                    if self._acknowledged(lane, part) and is_whole:
+                        self._arrive(part, journal)
+                    else:
+                        self._again(part, queue)
+                if not asked and not sent and (ended.is_set() or not queue):
+                    return
+        except BaseException:
+            ended.set()
+            lane.close()
+            raise
+
+    def _begin(self, lane: Lane, part: Range, journal: Journal, effort: Effort) -> None:
+        again_bytes = journal.begin(part)
+        with self._mutex:
+            effort.bytes_resent += again_bytes
+        if isinstance(lane.source, FarStore):
+            lane.source.ask_piece(self._source_path, part)
+
+    def _forward(self, lane: Lane, part: Range, effort: Effort) -> bool:
+        """Take a piece from the source and hand it to the destination; False where it came damaged."""
+        source, destination = lane.source, lane.destination
+        blocks: Generator[bytes | memoryview, None, None]
+        if isinstance(source, FarStore):
+            blocks = source.piece(self._source_path, part)
+        else:
+            blocks = source.read(self._source_path, *part)
+        try:
+            with closing(blocks):
+                counted: Iterable[bytes | memoryview] = self._counted(blocks, effort)
+                if isinstance(destination, FarStore):
+                    destination.send_piece(self._target.partial, part, counted)
+                else:
+                    destination.write(self._target.partial, part[0], counted)  # type: ignore[arg-type]  # a local store takes any buffer
+        except PieceDamagedError as fault:
+            _log.warning("%s", fault)
+            return False
+        return True
+
+    def _acknowledged(self, lane: Lane, part: Range) -> bool:
+        try:
+            if isinstance(lane.destination, FarStore):
+                lane.destination.acknowledge_piece(self._target.partial, part)
+        except PieceDamagedError as fault:
+            _log.warning("%s", fault)
+            return False
+        return True
+
+    def _again(self, part: Range, queue: deque[Range]) -> None:
+        with self._mutex:
+            self._damages += 1
+            if self._damages > _MOST_DAMAGED:
+                raise RetryableFault(
+                    f"{self._damages} pieces were damaged on their way",
+                    subject=f"{self._target.site}:{self._target.path}",
+                    remedy="have the memory of both machines checked",
+                )
+        queue.appendleft(part)
+
+    def _arrive(self, part: Range, journal: Journal) -> None:
+        arrived_bytes = journal.arrive(part)
+        with self._mutex:
+            self.arrived(arrived_bytes)
+            if self._follower:
+                self._follower.advance(ranges.prefix_bytes(journal.arrived))
+
+
+def _in_flight(lane: Lane) -> int:
+    """Pieces that make a chunk: what one end has not sent yet and the other not acknowledged."""
+    return 2 * sum(isinstance(end, FarStore) for end in (lane.source, lane.destination)) or 1
+
+
+def _next(queue: deque[Range]) -> Range | None:
+    try:
+        return queue.popleft()
+    except IndexError:
+        return None
