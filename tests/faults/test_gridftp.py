@@ -130,7 +130,7 @@ def test_an_interrupted_transfer_goes_on_with_its_segment(
     assert route.litter() == []
 
 
-def test_a_cancelled_transfer_leaves_no_process(tmp_path: Path, sshd: LoopbackSshd) -> None:
+def test_a_cancelled_transfer_leaves_no_process_and_the_next_call_goes_on(tmp_path: Path, sshd: LoopbackSshd) -> None:
     route = route_over(tmp_path, "push", account_of(sshd), sshftp_server(account_of(sshd)))
     route.put({"a.bin": random_bytes(FILE_BYTES)})
     batch = route.batch("a.bin")
@@ -150,6 +150,12 @@ def test_a_cancelled_transfer_leaves_no_process(tmp_path: Path, sshd: LoopbackSs
         time.sleep(0.05)
     assert seen
     assert not any(process.is_running() for process in seen)
+    (row,) = route.ledger.read()  # no attempt after that
+    assert row.outcome == "failed"
+    assert list(route.there.glob("*.bin")) == []
+    assert route.move(batch, OPTIONS)[0].state == "done"
+    assert route.digest_there("a.bin") == batch.entries[0].digest
+    assert route.litter() == []
 
 
 @needs_root
