@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -89,6 +90,15 @@ def test_accounts_carry_encrypted(tmp_path: Path, sshd: LoopbackSshd, way: str) 
     assert mover.features.encrypted
     assert [outcome.state for outcome in mover.move(batch)] == ["done"] * 3
     assert route.digest_there("a.bin") == batch.entries[0].digest
+
+
+def test_a_server_with_certificates_sends_to_an_account(tmp_path: Path, sshd: LoopbackSshd, grid: Grid) -> None:
+    with gsiftp_server(tmp_path / "server", grid) as server:
+        route = route_over(tmp_path, "third-party", account_of(sshd), server)
+        there = route.destination.model_copy(update={"gridftp": sshftp_server(account_of(sshd))})
+        mixed = replace(route, destination=there)
+        mixed.put({"a.bin": random_bytes(300_000), "b.bin": b"b"})
+        assert [outcome.state for outcome in mixed.move(mixed.batch("a.bin", "b.bin"), OPTIONS)] == ["done"] * 2
 
 
 @pytest.mark.parametrize("way", ["push", "pull", "third-party"])
@@ -258,6 +268,9 @@ def test_what_the_tool_cannot_do_is_refused(tmp_path: Path, sshd: LoopbackSshd, 
     refused(there.model_copy(update={"ssh": None}), "has a GridFTP server")
     secret = ftp.model_copy(update={"encrypted": True})
     refused(there.model_copy(update={"gridftp": secret}), "cannot encrypt")
+    sender = Endpoint(site="site-c", root="/data", ssh=there.ssh, gridftp=sshftp_server(account_of(sshd)))
+    with pytest.raises(InputError, match="cannot encrypt"):
+        open_mover("gridftp", sender, there, QUICK, route.ledger)
     refused(there.model_copy(update={"root": "relative"}), "is not absolute")
     assert not open_mover("gridftp", route.source, there, QUICK, route.ledger).features.encrypted
     assert list(route.there.iterdir()) == []
