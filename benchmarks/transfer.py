@@ -34,7 +34,14 @@ import paramiko
 import psutil
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from benchmarks.wan import Link, inside, measured_rate_mb_per_s, measured_round_trip_ms, wide_area_link
+from benchmarks.wan import (
+    Link,
+    congestion_control,
+    inside,
+    measured_rate_mb_per_s,
+    measured_round_trip_ms,
+    wide_area_link,
+)
 from deployments.loopback_sshd import loopback_sshd
 from transfer.ledger import Ledger
 from transfer.manifest import manifest_of
@@ -218,7 +225,7 @@ def show(
     if link:
         rate = measured_rate_mb_per_s(link, 256 << 20)
         print(f"link: {measured_round_trip_ms(link):.1f} ms, {given.rate_mbit_per_s} Mb/s, loss {given.loss};", end=" ")
-        print(f"one plain TCP connection {rate:.0f} MB/s over 268 MB")
+        print(f"one plain TCP connection ({congestion_control(link)}) {rate:.0f} MB/s over 268 MB")
     print(f"{given.files} file(s), {total_bytes / 1e6:.0f} MB in all, {given.streams} streams, n = {given.repeats}\n")
     base = median(rate for rate, _ in results["scp"]) if results.get("scp") else float("nan")
     print(f"{'method':20} {'MB/s':>7} {'least':>7} {'most':>7} {'x scp':>6} {'CPU s':>7}")

@@ -122,6 +122,12 @@ def _wire(link: Link, devices: Sequence[str]) -> None:
             subprocess.run(command, check=False, stderr=subprocess.DEVNULL)
 
 
+def congestion_control(link: Link) -> str:
+    """Give the TCP congestion control that this end uses; kernels may allow fewer than we ask for."""
+    command = link.here_command(["sysctl", "-n", "net.ipv4.tcp_congestion_control"])
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
 def _ip(*arguments: str) -> None:
     subprocess.run(["ip", *arguments], check=True)
 
@@ -184,6 +190,7 @@ def main() -> None:
         round_trip_ms=given.round_trip_ms, rate_mbit_per_s=given.rate_mbit_per_s, loss=given.loss
     ) as link:
         print(f"set: {given.round_trip_ms} ms, {given.rate_mbit_per_s} Mb/s, loss {given.loss}")
+        print(f"TCP: {congestion_control(link)}")
         print(f"measured: {measured_round_trip_ms(link):.1f} ms", end=", ", flush=True)
         print(f"{measured_rate_mb_per_s(link, given.megabytes * 1_000_000):.1f} MB/s by one TCP connection")
         if shutil.which("iperf3"):

@@ -23,9 +23,7 @@ from transfer.grouping import arrived, file_bytes, grouped, of_kind, rates, rout
 REPORT = "transfer-benchmark.html"
 
 
-def write_benchmark_report(
-    trials: Sequence[Trial], folder: Path, *, round_trips_ms: dict[str, float | None], machine: str
-) -> Path:
+def write_benchmark_report(trials: Sequence[Trial], folder: Path, *, round_trips: dict[str, str], machine: str) -> Path:
     """Write the page, its pictures and a CSV of all trials into `folder`; give the page's path."""
     measured = [trial for trial in trials if trial.repeat > 0]
     pictures = draw_pictures(measured, folder)
@@ -34,7 +32,7 @@ def write_benchmark_report(
         title=f"Transfers between {', '.join(dict.fromkeys(trial.cell.source for trial in measured)) or 'no sites'}",
         measured=_when(measured),
         units="Mb/s are 10^6 bits a second, MB are 10^6 bytes.",
-        facts=_facts(measured, round_trips_ms, machine),
+        facts=_facts(measured, round_trips, machine),
         grids=(
             _table_five(measured),
             _sizes(measured),
@@ -190,16 +188,11 @@ def _fits(trials: Sequence[Trial]) -> dict[tuple[str, str, str], LineFit]:
     return fits
 
 
-def _facts(
-    trials: Sequence[Trial], round_trips_ms: dict[str, float | None], machine: str
-) -> tuple[tuple[str, str], ...]:
+def _facts(trials: Sequence[Trial], round_trips: dict[str, str], machine: str) -> tuple[tuple[str, str], ...]:
     versions = ", ".join(
         f"{name} {importlib.metadata.version(name)}" for name in ("camnet", "paramiko", "cryptography")
     )
-    links = ", ".join(
-        f"{name}: {'a folder of this machine' if time is None else f'{time:.1f} ms'}"
-        for name, time in round_trips_ms.items()
-    )
+    links = ", ".join(f"{name}: {told}" for name, told in round_trips.items())
     return (
         ("Measured from", f"{machine}, {os.cpu_count()} cores, {platform.system()} {platform.release()}"),
         ("Round trip to the sites (TCP connect)", links or "unknown"),

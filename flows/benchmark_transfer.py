@@ -89,9 +89,7 @@ def benchmark_transfer(plan: TransferBenchmark) -> BenchmarkResult:
         atomic.append_line(path, trial.model_dump_json().encode())
         update_progress_artifact(progress, 100.0 * number / len(missing), description=f"{number} of {len(missing)}")
     trials = read_trials(path)
-    report = write_benchmark_report(
-        trials, plan.output, round_trips_ms=_round_trips_ms(ends), machine=socket.gethostname()
-    )
+    report = write_benchmark_report(trials, plan.output, round_trips=_round_trips(ends), machine=socket.gethostname())
     create_table_artifact(
         table_five(trials), key="transfer-benchmark", description="Mb/s: 10^6 bits a second, verified"
     )
@@ -157,9 +155,14 @@ def _ends(plan: TransferBenchmark) -> dict[str, Endpoint]:
     return {name: endpoint(site_named(known, name)) for name in plan.sites}
 
 
-def _round_trips_ms(ends: dict[str, Endpoint]) -> dict[str, float | None]:
-    """Time of a TCP connection from here to each site's SSH port, the least of three; None for folders of ours."""
-    return {name: _connect_ms(end.ssh.host, end.ssh.port) if end.ssh else None for name, end in ends.items()}
+def _round_trips(ends: dict[str, Endpoint]) -> dict[str, str]:
+    """Tell the time of a TCP connection from here to each site's SSH port, the least of three."""
+    told = {}
+    for name, end in ends.items():
+        time_ms = _connect_ms(end.ssh.host, end.ssh.port) if end.ssh else None
+        absent = "did not answer" if end.ssh else "a folder of this machine"
+        told[name] = absent if time_ms is None else f"{time_ms:.1f} ms"
+    return told
 
 
 def _connect_ms(host: str, port: int) -> float | None:

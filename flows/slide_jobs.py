@@ -52,9 +52,9 @@ def finished_outcome(job: SlideJob) -> SlideOutcome | None:
     return None if key is None else find_outcome(job, key)
 
 
-def work_of(job: SlideJob) -> list[Work]:
-    """Divide a slide into what can be done at the same time; its header is read."""
-    parts = count_parts(job)
+def work_of(job: SlideJob, parts: int | None = None) -> list[Work]:
+    """Divide a slide into what can be done at the same time; its header is read unless the number of parts is given."""
+    parts = count_parts(job) if parts is None else parts
     return [job] if parts == 1 else [*slide_parts(job, parts)]
 
 

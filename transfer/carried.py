@@ -207,7 +207,8 @@ class CarriedMover:
             for part in parts:
                 if fault is None:
                     start, length = part.range
-                    part.journal.arrive((0, start + length) if self._carrier.continues_partial else part.range)
+                    whole = (0, start + length) if self._carrier.continues_partial else part.range
+                    part.item.move.arrived(part.journal.arrive(whole))
                     part.item.todo.pop(0)
             if fault:
                 break

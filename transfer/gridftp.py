@@ -68,6 +68,13 @@ class GridftpCarrier:
         self._proxy = _agreed("proxy", (server.proxy for server in servers))
         self._authorities = _agreed("certificates", (server.certificates for server in servers))
         encrypted = any(end.server.encrypted for end in self._ends if end.server)
+        if encrypted and any(end.scheme == "ftp" for end in self._ends):
+            # Asked to, the tool would not do it, and not say so.
+            raise InputError(
+                "an ftp:// server cannot encrypt",
+                subject=f"{source.site} → {destination.site}",
+                remedy="use sshftp or gsiftp, or inside a trusted network set encrypted = false in [gridftp] of both",
+            )
         self.features = Features(protocol="gridftp", parallel=True, resumes=True, encrypted=encrypted)
         self.segment_bytes = _CHUNKS_IN_SEGMENT * options.chunk_bytes
 

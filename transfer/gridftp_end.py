@@ -54,12 +54,6 @@ class GridftpEnd:
         self.port = (url.port or _PORTS[self.scheme]) if url else 0
         account = end.ssh if self.scheme == "sshftp" else None
         self.account = account.model_copy(update={"host": self.host, "port": self.port}) if account else None
-        if self.server and self.server.encrypted and self.scheme == "ftp":
-            raise InputError(
-                "an ftp:// server cannot encrypt",
-                subject=self._site,
-                remedy="use sshftp or gsiftp, or set encrypted = false in its table [gridftp] inside a trusted network",
-            )
 
     @property
     def start_command(self) -> str:

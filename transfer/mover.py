@@ -165,6 +165,7 @@ def _fdt(source: Endpoint, destination: Endpoint, options: TransferOptions, ledg
 
 
 def _gridftp(source: Endpoint, destination: Endpoint, options: TransferOptions, ledger: Ledger) -> Mover:
+    _refuse_collections("gridftp", source, destination)
     return _carried(GridftpCarrier(source, destination, options), source, destination, options, ledger)
 
 

@@ -8,6 +8,7 @@ import os
 import stat
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import PurePosixPath
 
 from tasks.errors import PermanentFault
 from transfer import sftp_session
@@ -109,9 +110,12 @@ class SftpStore:
         self._session.remove_folder(self._full(path))
 
     def free_bytes(self) -> int | None:
-        """See `ByteStore.free_bytes`."""
-        space = self._session.free_bytes(self._root.encode())
-        return space[0] if space else None
+        """See `ByteStore.free_bytes`; of the nearest folder that exists."""
+        root = PurePosixPath(self._root)
+        for place in (root, *root.parents):
+            if space := self._session.free_bytes(str(place).encode()):
+                return space[0]
+        return None
 
     def close(self) -> None:
         """See `ByteStore.close`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -45,27 +46,27 @@ def route_over(folder: Path, way: str, account: SshAccount, server: GridftpServe
     return route_of(folder / "sites", f"gridftp {way}", account, servers={way: server})
 
 
-def servers_running() -> list[psutil.Process]:
-    """GridFTP server processes that carry bytes for this test's processes."""
-    return [process for process in psutil.process_iter(["name"]) if "globus-gridftp" in (process.info["name"] or "")]
+def daemon_of(server: GridftpServer) -> psutil.Process:
+    """The process that listens at the server's port."""
+    port = int(server.url.rpartition(":")[2])
+    mine = psutil.Process().children(recursive=True)
+    return next(one for one in mine if port in {at.laddr.port for at in one.net_connections() if at.status == "LISTEN"})
 
 
-def serving(server: GridftpServer) -> list[psutil.Process]:
-    """Processes that an ftp server has for its sessions."""
-    port = server.url.rpartition(":")[2]
-    (daemon,) = [one for one in servers_running() if port in one.cmdline() and "-p" in one.cmdline()][:1]
-    return daemon.children()
-
-
-def kill_in_second_segment(route: Route, server: GridftpServer) -> None:
+def kill_in_second_segment(route: Route, daemon: psutil.Process) -> None:
     """Kill what serves the transfer as soon as some of the second segment has arrived."""
     deadline_s = time.monotonic() + 60
     while time.monotonic() < deadline_s:
         sizes = [path.stat().st_size for path in route.there.glob(".*.camnet-part")]
-        if sizes and sizes[0] > SEGMENT_BYTES and (sessions := serving(server)):
-            for process in sessions:
+        sessions = daemon.children() if sizes and sizes[0] > SEGMENT_BYTES else []
+        for process in sessions:
+            try:
                 process.kill()
-            return
+            except psutil.NoSuchProcess:
+                break  # the first segment's, on its way out
+        else:
+            if sessions:
+                return
         time.sleep(0.001)
 
 
@@ -91,6 +92,15 @@ def test_accounts_carry_encrypted(tmp_path: Path, sshd: LoopbackSshd, way: str) 
     assert route.digest_there("a.bin") == batch.entries[0].digest
 
 
+def test_a_server_with_certificates_sends_to_an_account(tmp_path: Path, sshd: LoopbackSshd, grid: Grid) -> None:
+    with gsiftp_server(tmp_path / "server", grid) as server:
+        route = route_over(tmp_path, "third-party", account_of(sshd), server)
+        there = route.destination.model_copy(update={"gridftp": sshftp_server(account_of(sshd))})
+        mixed = replace(route, destination=there)
+        mixed.put({"a.bin": random_bytes(300_000), "b.bin": b"b"})
+        assert [outcome.state for outcome in mixed.move(mixed.batch("a.bin", "b.bin"), OPTIONS)] == ["done"] * 2
+
+
 @pytest.mark.parametrize("way", ["push", "pull", "third-party"])
 def test_a_server_that_is_killed_costs_one_segment(
     tmp_path: Path, sshd: LoopbackSshd, ftp: GridftpServer, way: str
@@ -98,7 +108,7 @@ def test_a_server_that_is_killed_costs_one_segment(
     route = route_over(tmp_path, way, account_of(sshd), ftp)
     route.put({"a.bin": random_bytes(FILE_BYTES)})
     batch = route.batch("a.bin")
-    killer = threading.Thread(target=kill_in_second_segment, args=(route, ftp), daemon=True)
+    killer = threading.Thread(target=kill_in_second_segment, args=(route, daemon_of(ftp)), daemon=True)
     killer.start()
     (outcome,) = route.move(batch, OPTIONS)
     killer.join(timeout=1)
@@ -130,7 +140,7 @@ def test_an_interrupted_transfer_goes_on_with_its_segment(
     assert route.litter() == []
 
 
-def test_a_cancelled_transfer_leaves_no_process(tmp_path: Path, sshd: LoopbackSshd) -> None:
+def test_a_cancelled_transfer_leaves_no_process_and_the_next_call_goes_on(tmp_path: Path, sshd: LoopbackSshd) -> None:
     route = route_over(tmp_path, "push", account_of(sshd), sshftp_server(account_of(sshd)))
     route.put({"a.bin": random_bytes(FILE_BYTES)})
     batch = route.batch("a.bin")
@@ -150,6 +160,12 @@ def test_a_cancelled_transfer_leaves_no_process(tmp_path: Path, sshd: LoopbackSs
         time.sleep(0.05)
     assert seen
     assert not any(process.is_running() for process in seen)
+    (row,) = route.ledger.read()  # no attempt after that
+    assert row.outcome == "failed"
+    assert list(route.there.glob("*.bin")) == []
+    assert route.move(batch, OPTIONS)[0].state == "done"
+    assert route.digest_there("a.bin") == batch.entries[0].digest
+    assert route.litter() == []
 
 
 @needs_root
@@ -252,6 +268,9 @@ def test_what_the_tool_cannot_do_is_refused(tmp_path: Path, sshd: LoopbackSshd, 
     refused(there.model_copy(update={"ssh": None}), "has a GridFTP server")
     secret = ftp.model_copy(update={"encrypted": True})
     refused(there.model_copy(update={"gridftp": secret}), "cannot encrypt")
+    sender = Endpoint(site="site-c", root="/data", ssh=there.ssh, gridftp=sshftp_server(account_of(sshd)))
+    with pytest.raises(InputError, match="cannot encrypt"):
+        open_mover("gridftp", sender, there, QUICK, route.ledger)
     refused(there.model_copy(update={"root": "relative"}), "is not absolute")
     assert not open_mover("gridftp", route.source, there, QUICK, route.ledger).features.encrypted
     assert list(route.there.iterdir()) == []

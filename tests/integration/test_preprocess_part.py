@@ -24,7 +24,7 @@ def test_names_that_shells_take_apart_are_plain_names_and_a_broken_slide_is_name
     assert first.code == ExitCode.DONE, first.errors
     second = camnet("preprocess-part", *options, "--task", "1", "--of", "2", environment=nowhere)
     assert second.code == ExitCode.PARTIAL, second.errors
-    assert second.error["cause"] == "1 of 2 slides failed: zero"
+    assert second.error["cause"] == "1 of 2 slides or parts failed: zero"
     outcomes = [outcome for part in (first, second) for outcome in json.loads(part.output)]
     states = {outcome["slide"]: outcome["state"] for outcome in outcomes}
     assert states == {**dict.fromkeys(names, "done"), "zero": "failed"}
@@ -32,6 +32,13 @@ def test_names_that_shells_take_apart_are_plain_names_and_a_broken_slide_is_name
     beyond = camnet("preprocess-part", *options, "--task", "2", "--of", "2")
     assert beyond.code == ExitCode.USAGE
     assert "no part 2 of 2" in beyond.error["cause"]
+
+    counts = tmp_path / "counts.json"
+    for wrong in ("{", '{"plain": 0}'):
+        counts.write_text(wrong)
+        refused = camnet("preprocess-part", *options, "--task", "0", "--of", "2", "--counts", counts)
+        assert refused.code == ExitCode.USAGE
+        assert str(counts) in refused.error["subject"]
 
 
 def test_a_site_without_slurm_jobs_gets_no_array(cohort: Path, tmp_path: Path) -> None:

@@ -35,7 +35,8 @@ def test_the_stages_one_after_the_other_make_what_a_run_makes(cohort: Path, tmp_
         assert done.code == ExitCode.DONE, done.errors
     after = json.loads(camnet("transfer", "--dry-run", *options, environment=server).output)
     assert ({file["state"] for file in after["files"]}, after["bytes_to_send"]) == ({"there"}, 0)
-    (progress, *_) = asked(server, "artifacts", {"artifacts": {"key": {"any_": ["transfer-progress"]}}})
+    newest = {"artifacts": {"key": {"any_": ["transfer-progress"]}}, "sort": "CREATED_DESC"}
+    (progress, *_) = asked(server, "artifacts", newest)
     assert progress["data"] == 100.0
     assert "100 %" in progress["description"]
     assert json.loads(done.output)["slides"]

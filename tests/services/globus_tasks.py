@@ -25,6 +25,8 @@ class TaskPlan:
     ----------
     gate
         Tasks copy while this is set.
+    block_s
+        Rest after each 64 KiB.
     flips
         How often a file still arrives with a flipped bit.
     denied
@@ -46,6 +48,7 @@ class TaskPlan:
     """
 
     gate: threading.Event = field(default_factory=threading.Event)
+    block_s: float = 0.0
     flips: Counter[str] = field(default_factory=Counter)
     denied: set[str] = field(default_factory=set)
     unreadable: set[str] = field(default_factory=set)
@@ -204,6 +207,7 @@ class TransferTask:
                 writing.write(block)
                 writing.flush()
                 self._counts["bytes"] += len(block)
+                time.sleep(self._plan.block_s)
         if flipped:
             self._plan.flips[flipped] -= 1
         digest = _digest(source, algorithm)

@@ -73,6 +73,7 @@ def test_every_setting_of_preprocessing_counts() -> None:
         {"tissue": {"mask_mpp": 1.0}}, {"mpp": 0.5}, {"encoding": "jpeg"}, {"balanced": True},
         {"window_percent": (0, 10)}, {"grid_jitter": 0.5}, {"white_fraction_step": 0.05},
         {"white_fraction_most": 0.8}, {"white_fraction_patience": 10},
+        {"grid_part_positions": 1_000},
     ]  # fmt: skip
     assert {name for change in changed for name in change} == set(PreprocessConfig.model_fields)
     for change in changed:

@@ -89,3 +89,21 @@ def test_publishing_replaces_and_removing_needs_nothing(store: ByteStore) -> Non
     store.remove("nowhere/at/all")
     assert store.stat("sub/a") is None
     assert store.stat("nowhere/at/all") is None
+
+
+def test_room_is_told_also_where_the_root_is_not_made_yet(store: ByteStore) -> None:
+    before = store.free_bytes()
+    assert before is not None
+    assert before > 0
+    store.write("a", 0, [b"a"])
+    assert store.free_bytes() is not None
+
+
+def test_a_folder_is_removed_when_it_is_empty(store: ByteStore) -> None:
+    store.write("folder/a", 0, [b"a"])
+    store.remove_folder("folder")
+    assert store.stat("folder/a") is not None
+    store.remove("folder/a")
+    store.remove_folder("folder")
+    store.remove_folder("folder")
+    assert store.follow("folder/a") is None
