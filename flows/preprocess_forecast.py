@@ -9,7 +9,7 @@ from flows.preprocess_plan import Outlook
 from flows.preprocess_trial import Trial
 from tasks.patches.effort import Effort
 from tasks.patches.slide_masks import MOST_MASK_PX
-from tasks.scaling import Costs, Machine, Prediction, Work, best_bands, predict
+from tasks.scaling import Costs, Machine, Prediction, Work, predict, soonest
 from tasks.scaling_fit import Observation, fit_costs
 
 NODES = (100, 1000, 8000)
@@ -70,7 +70,7 @@ class Model:
 
 @dataclass(frozen=True)
 class Forecast:
-    """One question to the model and its answer."""
+    """One question to the model and its answer; `machine` is all there is, of which some nodes may stay idle."""
 
     kind: str
     work: Work
@@ -79,8 +79,12 @@ class Forecast:
 
 
 def measured_models(trials: Iterable[Trial]) -> dict[str, Model]:
-    """Fit a model to each kind of patches that was measured, by its name; warm-ups and failures do not count."""
-    found = [observed(trial, trial.effort) for trial in trials if trial.repeat > 0 and trial.effort is not None]
+    """Fit a model to each kind of patches that was measured, by its name; warm-ups and failures do not count.
+
+    Their order is always the same: random ones before dense ones, raw pixels first.
+    """
+    ranked = sorted(trials, key=lambda trial: trial.cell.rank)
+    found = [observed(trial, trial.effort) for trial in ranked if trial.repeat > 0 and trial.effort is not None]
     models = {}
     for kind in dict.fromkeys(one.kind for one in found):
         own = tuple(one for one in found if one.kind == kind)
@@ -127,14 +131,16 @@ def observed(trial: Trial, effort: Effort) -> Observation:
 
 
 def cohort_forecasts(model: Model, outlook: Outlook, nodes: Sequence[int] = NODES) -> list[Forecast]:
-    """Ask for the paper's 43 million patches on so many nodes: a slide a task, and in the best number of bands."""
+    """Ask for the paper's 43 million patches on so many nodes, with the file system of the outlook and with no limit.
+
+    Each time in the way that is soonest done: how many bands a slide is cut in, how many of the nodes work.
+    """
     work = Work(SLIDES, SLIDE_MB, MASK_MPX, PATCHES / SLIDES, model.patch_mb)
     asked = []
     for count in nodes:
-        machine = Machine(count, outlook.node_workers, None, outlook.read_mb_per_s, outlook.write_mb_per_s)
-        bands = best_bands(model.costs, work, machine)
-        ways = dict.fromkeys((work, replace(work, bands=bands)))
-        asked += [Forecast(model.kind, way, machine, predict(model.costs, way, machine)) for way in ways]
+        machine = _machine(outlook, count, outlook.node_workers)
+        unlimited = replace(machine, read_mb_per_s=None, write_mb_per_s=None)
+        asked += [Forecast(model.kind, *_soonest(model, work, there)) for there in (machine, unlimited)]
     return asked
 
 
@@ -142,7 +148,16 @@ def table_four_forecast(row: PaperRow, model: Model, outlook: Outlook) -> Foreca
     """Ask for a row of the paper's Table 4."""
     patches = RANDOM_PATCHES if row.sampling == "random" else DENSE_PATCHES
     work = Work(row.slides, SLIDE_MB, MASK_MPX, patches, model.patch_mb)
-    machine = Machine(row.nodes, row.node_workers, None, outlook.read_mb_per_s, outlook.write_mb_per_s)
-    if row.sampling == "dense":
-        work = replace(work, bands=best_bands(model.costs, work, machine))
-    return Forecast(model.kind, work, machine, predict(model.costs, work, machine))
+    machine = _machine(outlook, row.nodes, row.node_workers)
+    if row.sampling == "random":
+        return Forecast(model.kind, work, machine, predict(model.costs, work, machine))
+    return Forecast(model.kind, *_soonest(model, work, machine))
+
+
+def _soonest(model: Model, work: Work, machine: Machine) -> tuple[Work, Machine, Prediction]:
+    way, made = soonest(model.costs, work, machine)
+    return way, machine, made
+
+
+def _machine(outlook: Outlook, nodes: int, node_workers: int) -> Machine:
+    return Machine(nodes, node_workers, None, outlook.read_mb_per_s, outlook.write_mb_per_s)

@@ -20,7 +20,7 @@ def measured_cells(trials: Iterable[Trial]) -> dict[Cell, list[Trial]]:
     for trial in trials:
         if trial.repeat > 0 and trial.seconds is not None:
             cells.setdefault(trial.cell, []).append(trial)
-    return dict(sorted(cells.items(), key=lambda item: tuple(map(str, named(item[0])[:2])) + sizes(item[0])))
+    return dict(sorted(cells.items(), key=lambda item: item[0].rank))
 
 
 def measured_grid(trials: Sequence[Trial]) -> Grid:
@@ -98,11 +98,6 @@ def failures_grid(trials: Sequence[Trial]) -> Grid:
 def named(cell: Cell) -> tuple[str, str, str, str]:
     """Give the first cells of its row."""
     return cell.sampling, cell.encoding, str(cell.slides), str(cell.workers)
-
-
-def sizes(cell: Cell) -> tuple[int, int]:
-    """Give its numbers of slides and workers."""
-    return cell.slides, cell.workers
 
 
 def _alike(one: Cell, other: Cell) -> bool:

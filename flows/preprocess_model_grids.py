@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from statistics import median
 
 from flows.preprocess_forecast import (
@@ -19,13 +19,13 @@ from flows.preprocess_forecast import (
     cohort_forecasts,
     table_four_forecast,
 )
-from flows.preprocess_grids import CELL, measured_cells, median_of, named, sizes
+from flows.preprocess_grids import CELL, measured_cells, median_of, named
 from flows.preprocess_plan import Outlook
 from flows.preprocess_trial import Trial
 from tasks.report.benchmark_data import Grid
 from tasks.report.formats import count, duration, quantity
 from tasks.scaling import LIMITS
-from tasks.scaling_fit import residual_s
+from tasks.scaling_fit import Observation, residual_s
 
 
 def paper_grid(models: dict[str, Model], outlook: Outlook) -> Grid:
@@ -47,7 +47,7 @@ def paper_grid(models: dict[str, Model], outlook: Outlook) -> Grid:
         "Right: no measurement, but what the model of this site says of such slides on so many nodes.",
         headings=(
             *("WSIs", "nodes", "sampling", "parallelization type", "paper: s (AGH)"),
-            *("model of", "predicted s", "workers with work", "bound by"),
+            *("model of", "predicted s", "workers used", "bound by"),
         ),
         rows=tuple(rows),
     )
@@ -55,6 +55,7 @@ def paper_grid(models: dict[str, Model], outlook: Outlook) -> Grid:
 
 def prediction_grid(models: dict[str, Model], outlook: Outlook) -> Grid:
     """Say how long 43 million patches take."""
+    limit = f"{outlook.read_mb_per_s:,.0f} and {outlook.write_mb_per_s:,.0f} MB/s"
     rows = []
     for model in models.values():
         for asked in cohort_forecasts(model, outlook) if model.kind.startswith("dense") else ():
@@ -63,6 +64,7 @@ def prediction_grid(models: dict[str, Model], outlook: Outlook) -> Grid:
                 (
                     model.kind,
                     count(asked.machine.nodes),
+                    "no limit" if asked.machine.write_mb_per_s is None else limit,
                     "a slide a task" if asked.work.bands == 1 else f"{asked.work.bands} bands a slide",
                     count(made.tasks),
                     count(made.workers),
@@ -77,9 +79,12 @@ def prediction_grid(models: dict[str, Model], outlook: Outlook) -> Grid:
     return Grid(
         title="43 million patches (the paper's Figure 7), predicted",
         lead=f"{SLIDES} slides of {SLIDE_MB / 1000:g} GB. The paper took 1,000 nodes and says of 8,000: approximately "
-        "1 hour. Of the numbers of bands the one that is soonest done. The work takes as long as its tightest limit.",
+        "1 hour. Of all numbers of bands a slide and of nodes that work, those that are soonest done. The work takes "
+        "as long as its tightest limit. What the shared file system reads and writes is assumed, not measured: where "
+        "it is the limit, the time is that assumption's; the rows with no limit say what all else would take.",
         headings=(
-            *("patches", "nodes", "tasks are", "tasks", "workers with work", "TB written", "start s"),
+            *("patches", "nodes", "shared file system", "tasks are", "tasks", "workers used", "TB written"),
+            "start s",
             *(f"{limit} s" for limit in LIMITS),
             *("manifest s", "together", "bound by"),
         ),
@@ -105,7 +110,7 @@ def residual_grid(models: dict[str, Model], trials: Sequence[Trial]) -> Grid:
     rows = []
     for cell, found in measured_cells(trials).items():
         model = models[cell.kind]
-        own = [one for one in model.observations if (one.work.slides, one.machine.nodes) == sizes(cell)]
+        own = [one for one in model.observations if (one.work.slides, one.machine.nodes) == (cell.slides, cell.workers)]
         measured = median_of(found, lambda one: one.seconds)
         off_s = median(residual_s(model.costs, one) for one in own)
         told = (
@@ -126,7 +131,8 @@ def residual_grid(models: dict[str, Model], trials: Sequence[Trial]) -> Grid:
 
 def assumptions_grid(models: dict[str, Model], outlook: Outlook) -> Grid:
     """List what the predictions take for granted."""
-    cores = max((one.machine.cores or 0 for model in models.values() for one in model.observations), default=0)
+    observations = [one for model in models.values() for one in model.observations]
+    cores = max((one.machine.cores or 0 for one in observations), default=0)
     reads, writes = outlook.read_mb_per_s, outlook.write_mb_per_s
     slide = f"{SLIDE_MB / 1000:g} GB, with the largest masks ({MASK_MPX:.1f} Mpx)"
     rows = (
@@ -134,18 +140,24 @@ def assumptions_grid(models: dict[str, Model], outlook: Outlook) -> Grid:
         ("cores there", f"{outlook.node_workers} workers a node, each with a core of its own, as fast as one here"),
         (
             "shared file system",
-            f"reads {reads:,.0f} MB/s and writes {writes:,.0f} MB/s for all nodes together "
-            "(--shared-read-mb-per-s, --shared-write-mb-per-s)",
+            f"reads {reads:,.0f} MB/s and writes {writes:,.0f} MB/s for all nodes together, both at the same time "
+            "(--shared-read-mb-per-s, --shared-write-mb-per-s); nothing of it was measured. The network of a node is "
+            "no limit",
         ),
         (
             "reading here",
             "slides were read before, by the warm-up: mostly from the page cache. A worker reads as fast there, until "
             "the limit of the file system",
         ),
+        *_reach(observations),
         ("start", "the queue of the batch system takes as long as here, and all workers are ready together"),
         ("tasks", "slides are equal, and so are the bands of a slide, whose masks come first"),
         ("lower bound", "the largest slide: alone if it is one task, else its masks and one band"),
-        ("coordinator", "hands tasks over one after the other, and needs for each result what it needed here"),
+        (
+            "coordinator",
+            "hands tasks over one after the other, and needs for each result and each worker what it needed here: "
+            "nobody has seen it with thousands of workers. The Prefect server is no limit",
+        ),
         ("masks", "take time by their own size; thumbnails of all slides take as long as those measured"),
         ("manifest", "one process writes it after the last shard"),
         ("failures", "no node fails, no slide is tried again"),
@@ -163,6 +175,27 @@ def assumptions_grid(models: dict[str, Model], outlook: Outlook) -> Grid:
         headings=("of", "assumption"),
         rows=rows,
     )
+
+
+def _reach(observations: Sequence[Observation]) -> Iterable[tuple[str, str]]:
+    """Say how far from the measurements the predictions are."""
+    if not observations:
+        return
+    works = [one.work for one in observations]
+    slide_mb, mask_mpx = (median(getattr(work, name) for work in works) for name in ("slide_mb", "mask_mpx"))
+    most_workers, most_tasks = (max(one.machine.workers for one in observations), max(work.tasks for work in works))
+    yield (
+        "straight lines",
+        f"measured with slides of {slide_mb:,.3g} MB, masks of {mask_mpx:.2g} Mpx, at most {most_workers} workers and "
+        f"{most_tasks} tasks; all beyond is on straight lines through that",
+    )
+    drawn = [one.work.slide_patches / one.work.slide_mb for one in observations if one.kind.startswith("random")]
+    if drawn:
+        yield (
+            "random patches",
+            f"each costs what it cost here, where {median(drawn):,.3g} lay in a MB of slide; in the slides of Table 4 "
+            f"{RANDOM_PATCHES / SLIDE_MB:.3g} do. Where they lie thinner they share fewer tiles, and each costs more",
+        )
 
 
 def _bound(asked: Forecast) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from statistics import mean, median
@@ -13,7 +14,7 @@ from tasks.report.scaling_figure import Curve, Panel, draw_scaling
 from tasks.scaling import predict
 
 FIGURE = "figure-7.png"
-_LINE_NODES = (10, 15, 20, 30, 50, 70, 100, 150, 200, 300, 500, 700, 1000, 1500, 2000, 3000, 5000, 8000)
+_LINE_NODES = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, 150, 200, 300, 500, 700, 1000, 1500, 2000, 3000, 5000, 8000)
 _PAPER = ("paper: “approximately 1 hour”", 8000.0, 3600.0)
 
 
@@ -33,7 +34,7 @@ def draw_figure_seven(models: dict[str, Model], outlook: Outlook, folder: Path) 
             Panel(
                 title=f"Predicted: 43 million patches, {outlook.node_workers} workers a node",
                 x_label="nodes",
-                curves=tuple(_predicted(model, outlook) for model in dense),
+                curves=tuple(curve for model in dense for curve in _predicted(model, outlook)),
                 others=(_PAPER,),
             )
         )
@@ -52,18 +53,20 @@ def _measured(model: Model, slides: int) -> Curve | None:
     work = replace(own[0].work, slide_patches=mean(one.work.slide_patches for one in own))
     line = [(n, predict(model.costs, work, replace(own[0].machine, nodes=n, cores=cores)).seconds) for n in by_workers]
     return Curve(
+        kind=model.kind,
         name=model.kind,
         points=tuple(sorted(line)),
         measured=tuple((n, median(s), min(s), max(s)) for n, s in sorted(by_workers.items())),
     )
 
 
-def _predicted(model: Model, outlook: Outlook) -> Curve:
-    """Take the faster way on each number of nodes: a slide a task, or bands."""
-    best: dict[int, float] = {}
-    for asked in cohort_forecasts(model, outlook, _LINE_NODES):
-        seconds = asked.prediction.seconds
-        best[asked.machine.nodes] = min(seconds, best.get(asked.machine.nodes, seconds))
-    return Curve(
-        name=model.kind, points=tuple(best.items()), marked=tuple((n, s) for n, s in best.items() if n in NODES)
-    )
+def _predicted(model: Model, outlook: Outlook) -> Iterator[Curve]:
+    asked = cohort_forecasts(model, outlook, _LINE_NODES)
+    for limited, name in ((True, f"{model.kind}, file system as assumed"), (False, f"{model.kind}, no limit of it")):
+        points = [
+            (one.machine.nodes, one.prediction.seconds)
+            for one in asked
+            if limited is (one.machine.write_mb_per_s is not None)
+        ]
+        marked = tuple(point for point in points if point[0] in NODES)
+        yield Curve(kind=model.kind, name=name, points=tuple(points), marked=marked, dashed=not limited)

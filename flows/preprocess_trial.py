@@ -9,7 +9,7 @@ import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import Field
 
@@ -43,6 +43,12 @@ class Cell(Record):
     def kind(self) -> str:
         """Sampling and encoding: what a patch costs depends on it."""
         return f"{self.sampling} {self.encoding}"
+
+    @property
+    def rank(self) -> tuple[int, int, int, int]:
+        """Its place in tables: random patches before dense ones, raw pixels first, then by size."""
+        sampling, encoding = get_args(Sampling).index(self.sampling), get_args(Encoding).index(self.encoding)
+        return sampling, encoding, self.slides, self.workers
 
 
 class Trial(Record):

@@ -5,7 +5,8 @@ The time from the submission to the manifest is
     open + submit · tasks + start + warm + work + manifest + file · files
 
 and the work takes as long as the tightest of its limits: the workers, who do the tasks in rounds; the largest slide;
-the coordinator, which handles one result after the other; what the shared file system reads, and what it writes.
+the coordinator, which handles one worker and one result after the other; what the shared file system reads, and what
+it writes.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from dataclasses import dataclass, replace
 
 LIMITS = ("workers", "largest slide", "coordinator", "shared reading", "shared writing")
 """Of the work; each alone says how long it takes at least."""
+_MOST_BANDS = 1000
 
 
 @dataclass(frozen=True)
@@ -115,8 +117,8 @@ class Costs:
         Processor seconds of decoding, looking at and writing a patch, and of its share of the shard's digest.
     task_s
         Processor seconds of a worker beside all this, a task: opening the slide, telling the server.
-    handle_s_per_task
-        Processor seconds of the coordinator, a task.
+    handle_s_per_task, join_s_per_worker
+        Processor seconds of the coordinator, a task and a worker: its job, its connection.
     manifest_s, manifest_s_per_file
         Wall seconds of the manifest.
     """
@@ -133,6 +135,7 @@ class Costs:
     cut_s_per_patch: float
     task_s: float
     handle_s_per_task: float
+    join_s_per_worker: float
     manifest_s: float
     manifest_s_per_file: float
 
@@ -177,7 +180,7 @@ def predict(costs: Costs, work: Work, machine: Machine) -> Prediction:
     limits_s = (
         _workers_s(costs, work, workers, cores) + crowded * costs.worker_start_cpu_s,
         _largest_s(costs, work),
-        costs.handle_s_per_task * work.tasks,
+        costs.handle_s_per_task * work.tasks + costs.join_s_per_worker * workers,
         _shared_s(work.slides * work.slide_mb * costs.reads_a_byte, machine.read_mb_per_s),
         _shared_s(work.slides * work.slide_patches * work.patch_mb, machine.write_mb_per_s),
     )
@@ -191,13 +194,15 @@ def predict(costs: Costs, work: Work, machine: Machine) -> Prediction:
     )
 
 
-def best_bands(costs: Costs, work: Work, machine: Machine, most: int = 2000) -> int:
-    """Give the number of bands a slide with which some work is done soonest; of several the smallest."""
-    tried = sorted({1, *(round(2 ** (step / 4)) for step in range(4, 1 + 4 * max(1, most).bit_length()))})
-    return min(
-        (bands for bands in tried if bands <= most),
-        key=lambda bands: (predict(costs, replace(work, bands=bands), machine).seconds, bands),
-    )
+def soonest(costs: Costs, work: Work, machine: Machine) -> tuple[Work, Prediction]:
+    """Choose how many bands a slide is cut in, and how many of the nodes are used; of several ways the smallest."""
+    ways = [
+        (replace(work, bands=bands), replace(machine, nodes=nodes))
+        for bands in _steps(_MOST_BANDS)
+        for nodes in _steps(machine.nodes)
+    ]
+    made = [(way, predict(costs, way, there)) for way, there in ways]
+    return min(made, key=lambda one: (one[1].seconds, one[0].bands, one[1].workers))
 
 
 def worker_s(costs: Costs, work: Work) -> float:
@@ -241,6 +246,12 @@ def _once_s(costs: Costs, work: Work) -> float:
 
 def _band_s(costs: Costs, work: Work) -> float:
     return costs.cut_s_per_patch * work.slide_patches / work.bands + costs.task_s
+
+
+def _steps(most: int) -> list[int]:
+    """Give numbers from 1 to `most`, each a fourth root of two more than the one before."""
+    steps = (round(2 ** (quarter / 4)) for quarter in range(4 * most.bit_length()))
+    return sorted({most, *(step for step in steps if step < most)})
 
 
 def _shared_s(megabytes: float, limit_mb_per_s: float | None) -> float:

@@ -91,7 +91,9 @@ def fit_costs(observations: Sequence[Observation], kind: str) -> Costs:
         of_kind, lambda one: (one.work.slides * one.work.slide_patches,), lambda one: one.cut_cpu_s
     )
     (task_s,) = _fit(observations, lambda one: (one.work.tasks,), lambda one: one.other_cpu_s)
-    _, handle_s = _fit(observations, lambda one: (1, one.work.tasks), lambda one: one.coordinator_cpu_s)
+    _, handle_s, join_s = _fit(
+        observations, lambda one: (1, one.work.tasks, _working(one)), lambda one: one.coordinator_cpu_s
+    )
     manifest_s, file_s = _fit(observations, lambda one: (1, one.files), lambda one: one.manifest_s)
     costs = Costs(
         open_s=open_s,
@@ -106,6 +108,7 @@ def fit_costs(observations: Sequence[Observation], kind: str) -> Costs:
         cut_s_per_patch=cut_s_per_patch,
         task_s=task_s + started[1],
         handle_s_per_task=handle_s,
+        join_s_per_worker=join_s,
         manifest_s=manifest_s,
         manifest_s_per_file=file_s,
     )

@@ -8,11 +8,15 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from tasks import atomic
 from tasks.artifacts import Record
 from tasks.report.benchmark_figures import COLOURS, MARKERS
+
+_FEW = 16
+# Numbers between powers of ten would stand on each other.
+_WIDE = 1000
 
 
 class Curve(Record):
@@ -20,22 +24,28 @@ class Curve(Record):
 
     Attributes
     ----------
+    kind
+        What is shown: its lines have one colour in all panels.
     points
         x and seconds, along the line.
     marked
         x and seconds of marks on the line.
     measured
         x, and median, least and most seconds.
+    dashed
+        The line is.
     """
 
+    kind: str
     name: str
     points: tuple[tuple[float, float], ...]
     marked: tuple[tuple[float, float], ...] = ()
     measured: tuple[tuple[float, float, float, float], ...] = ()
+    dashed: bool = False
 
 
 class Panel(Record):
-    """One pair of axes, both logarithmic; `others` are points of somebody else, by their names."""
+    """One pair of axes; `others` are points of somebody else, by their names."""
 
     title: str
     x_label: str
@@ -47,16 +57,19 @@ def draw_scaling(path: Path, panels: Sequence[Panel]) -> None:
     """Draw time against workers or nodes, a panel beside the other."""
     figure = Figure(figsize=(5.6 * len(panels), 4.4), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
+    kinds = list(dict.fromkeys(curve.kind for panel in panels for curve in panel.curves))
     for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
-        _draw(axes, panel)
+        _draw(axes, panel, kinds)
     with atomic.atomic_path(path) as temporary:
         figure.savefig(temporary, format="png", metadata={"Software": "CamNet"})
 
 
-def _draw(axes: Axes, panel: Panel) -> None:
-    for number, curve in enumerate(panel.curves):
+def _draw(axes: Axes, panel: Panel, kinds: Sequence[str]) -> None:
+    for curve in panel.curves:
+        number = kinds.index(curve.kind)
         colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
-        axes.plot(*zip(*curve.points, strict=True), color=colour, label=f"{curve.name}, model")
+        line = "--" if curve.dashed else "-"
+        axes.plot(*zip(*curve.points, strict=True), line, color=colour, label=f"{curve.name}, model")
         if curve.marked:
             axes.plot(*zip(*curve.marked, strict=True), marker, color=colour, markersize=6)
         if curve.measured:
@@ -69,16 +82,31 @@ def _draw(axes: Axes, panel: Panel) -> None:
             axes.errorbar(at, middle, yerr=spread, fmt=marker, color=colour, capsize=3, label=label)
     for name, place, seconds in panel.others:
         axes.plot([place], [seconds], "k*", markersize=11, label=name)
-    axes.set_xscale("log")
-    axes.set_yscale("log")
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
-        axis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}" if _is_round(value) else ""))
+    _scale(axes, panel)
     axes.set_title(panel.title, fontsize=10)
     axes.set_xlabel(panel.x_label)
     axes.set_ylabel("time (s)")
     axes.grid(alpha=0.3, which="both")
     axes.legend(fontsize=8)
+
+
+def _scale(axes: Axes, panel: Panel) -> None:
+    """Make the axes logarithmic; both begin at 0 where only a few workers are shown."""
+    places = [point[0] for curve in panel.curves for point in curve.points]
+    if max(places) <= _FEW:
+        axes.set_xlim(0, max(places) + 1)
+        axes.set_ylim(bottom=0)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        return
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    for axis in (axes.xaxis, axes.yaxis):
+        least, most = axis.get_view_interval()
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+        if most < _WIDE * least:
+            axis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}" if _is_round(value) else ""))
+        else:
+            axis.set_minor_formatter(NullFormatter())
 
 
 def _is_round(value: float) -> bool:

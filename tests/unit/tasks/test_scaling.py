@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.scaling import Costs, Machine, Work, predict, worker_s
+from tasks.scaling import Costs, Machine, Work, predict, soonest, worker_s
 from tasks.scaling_fit import Observation, fit_costs, residual_s
 
 KNOWN = Costs(
@@ -24,6 +24,7 @@ KNOWN = Costs(
     cut_s_per_patch=3e-4,
     task_s=0.2,
     handle_s_per_task=0.05,
+    join_s_per_worker=0.02,
     manifest_s=0.1,
     manifest_s_per_file=0.001,
 )
@@ -51,7 +52,7 @@ def observed(work: Work, machine: Machine, kind: str = "dense raw", noise: float
         pictures_cpu_s=factor[9] * costs.pictures_s * work.slides,
         other_cpu_s=factor[7] * costs.task_s * work.tasks / 4,
         start_cpu_s=factor[8] * (costs.worker_start_cpu_s * working + 3 * costs.task_s * work.tasks / 4),
-        coordinator_cpu_s=3.0 + costs.handle_s_per_task * work.tasks,
+        coordinator_cpu_s=3.0 + costs.handle_s_per_task * work.tasks + costs.join_s_per_worker * working,
         files=work.files,
     )
 
@@ -151,9 +152,33 @@ EXACT = 1 + 1e-9
 
 
 @given(costs_, works, nodes_, nodes_)
-def test_more_nodes_are_never_slower(costs: Costs, work: Work, one: int, other: int) -> None:
-    few, many = (predict(costs, work, Machine(nodes, read_mb_per_s=1e3)).seconds for nodes in sorted((one, other)))
-    assert many <= few * EXACT
+def test_more_nodes_are_slower_by_what_their_workers_cost_the_coordinator(
+    costs: Costs, work: Work, one: int, other: int
+) -> None:
+    few, many = (predict(costs, work, Machine(nodes, read_mb_per_s=1e3)) for nodes in sorted((one, other)))
+    assert many.seconds <= (few.seconds + costs.join_s_per_worker * (many.workers - few.workers)) * EXACT
+    free = replace(costs, join_s_per_worker=0.0)
+    few, many = (predict(free, work, Machine(nodes, read_mb_per_s=1e3)) for nodes in sorted((one, other)))
+    assert many.seconds <= few.seconds * EXACT
+
+
+@settings(max_examples=20, deadline=None)
+@given(costs_, works, nodes_)
+def test_the_soonest_way_is_no_slower_than_all_nodes_with_a_slide_a_task(costs: Costs, work: Work, nodes: int) -> None:
+    machine = Machine(nodes, workers_a_node=10, write_mb_per_s=1e3)
+    way, made = soonest(costs, work, machine)
+    assert replace(way, bands=work.bands) == work
+    assert made.workers <= machine.workers
+    assert made.seconds <= predict(costs, replace(work, bands=1), machine).seconds
+
+
+def test_nodes_that_only_cost_are_not_used() -> None:
+    costs = replace(NOTHING, cut_s_per_patch=1e-3, join_s_per_worker=1.0)
+    work = replace(SLIDE, slides=1000)
+    # 10,000 s of work, and a second for each worker: 100 workers need 100 s for either.
+    way, made = soonest(costs, work, Machine(nodes=8000))
+    assert 80 <= made.workers <= 120
+    assert made.seconds < predict(costs, way, Machine(nodes=8000)).seconds / 5
 
 
 @given(costs_, works, nodes_, st.floats(1, 3), st.floats(1, 3))
