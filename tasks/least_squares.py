@@ -7,12 +7,15 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
+_ROUNDING = 1e-12
+
 
 def nonnegative_least_squares(design: NDArray[np.float64], wanted: NDArray[np.float64]) -> NDArray[np.float64]:
     """Give x >= 0 that makes ``|design @ x - wanted|`` smallest.
 
     Where it is not 0, the best x is that of plain least squares in these coefficients alone. All choices of them are
-    tried, so this is for a few coefficients. Columns may have very different units.
+    tried, so this is for a few coefficients; of several that are as good, the first and fewest. Columns may have very
+    different units.
 
     Parameters
     ----------
@@ -29,6 +32,6 @@ def nonnegative_least_squares(design: NDArray[np.float64], wanted: NDArray[np.fl
             x = np.zeros(design.shape[1])
             x[free] = np.linalg.lstsq(design[:, free] / lengths[free], wanted, rcond=None)[0] / lengths[free]
             off = float(np.linalg.norm(wanted - design @ x))
-            if x.min() >= 0 and off < least:
+            if x.min() >= 0 and off < least - _ROUNDING * float(np.linalg.norm(wanted)):
                 best, least = x, off
     return best

@@ -82,7 +82,8 @@ def fit_costs(observations: Sequence[Observation], kind: str) -> Costs:
     (start_s,) = _fit(observations, lambda one: (1,), lambda one: one.startup_s)
     started = _fit(observations, lambda one: (_working(one), one.work.tasks), lambda one: one.start_cpu_s)
     (read_s_per_mb,) = _fit(uncrowded, lambda one: (_slides_mb(one),), lambda one: one.read_wall_s)
-    _, reads_a_byte = _fit(observations, lambda one: (_working(one), _slides_mb(one)), lambda one: one.read_mb)
+    # Where workers and slides are always as many, all that was read counts for the slides.
+    reads_a_byte, _ = _fit(observations, lambda one: (_slides_mb(one), _working(one)), lambda one: one.read_mb)
     (masks_s_per_mpx,) = _fit(
         observations, lambda one: (one.work.slides * one.work.mask_mpx,), lambda one: one.masks_cpu_s
     )

@@ -4,12 +4,14 @@ import csv
 import json
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from deployments.sites import DaskCluster, Site
 from deployments.slurm_jobs import SlurmJobs
 from flows import preprocess_grids, preprocess_model_grids
+from flows.commands.benchmark_preprocess import preprocess
 from flows.preprocess_forecast import NODES, TABLE_FOUR, cohort_forecasts, measured_models, table_four_forecast
 from flows.preprocess_plan import Conditions, Outlook, PreprocessBenchmark, measurement_order, planned_cells
 from flows.preprocess_report import NUMBERS, TABLE, write_preprocess_report
@@ -191,6 +193,23 @@ def test_slides_without_a_single_patch_do_not_break_the_model(tmp_path: Path) ->
     empty = made_trial(cell, patches_by_slide=(0, 0), patch_bytes=0)
     assert measured_models([empty])["dense raw"].costs.cut_s_per_patch == 0
     write_preprocess_report([empty], plan_of(tmp_path), Site(name="site-a", root=tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"workers": "0"}, "each must be 1 to"),
+        ({"slides": "1,x"}, "is no list of numbers"),
+        ({"sampling": "sparse"}, "'sparse' is not known"),
+        ({"encodings": ","}, "--encodings names nothing"),
+        ({"patch_px": 0}, "patch_px"),
+        ({"shared_write_mb_per_s": -1.0}, "write_mb_per_s"),
+    ],
+)
+def test_wrong_options_are_the_users_mistake(tmp_path: Path, options: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        preprocess(site="site-a", output=tmp_path / "out", workspace=tmp_path / "ws", **options)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_trial_is_told_in_one_line() -> None:
