@@ -19,7 +19,7 @@ from tasks.training.task import train_task
 from transfer.manifest import Entry, Manifest, read_manifest
 
 SAMPLED = "sampled/"
-_FILES = ("model.weights.h5", "card.json", "log.jsonl", "curves.png")
+_FILES = ("model.weights.h5", "card.json", "log.jsonl", "curves.png", "roc.png", "reliability.png")
 
 
 class TrainResult(Record):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -44,6 +44,12 @@ class TrainConfig(Settings):
     augment: bool = Field(True, description="flips, right-angle turns, small changes of colour")
     ranks: int | None = Field(None, ge=1, description="Horovod ranks; default: the site's slots")
     controller: Literal["gloo", "mpi"] = "gloo"
+    threshold: Literal["youden"] | Annotated[float, Field(gt=0, lt=1)] = Field(
+        "youden",
+        description="probability from which a patch is called tumour, 0 to 1; youden: that with the highest "
+        "sensitivity + specificity on the validation split",
+    )
+    measure_test: bool = Field(True, description="score the test split once, at the end, for the model card")
     silence_s: float = Field(900.0, gt=0, description="a training that says nothing for this long is ended")
 
     @model_validator(mode="after")
