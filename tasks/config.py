@@ -44,13 +44,38 @@ class CohortConfig(Settings):
     mpp: float | None = Field(
         None, gt=MPP_RANGE[0], lt=MPP_RANGE[1], description="µm per pixel for slides that do not state it"
     )
-    validation_fraction: float = Field(0.2, ge=0, lt=1, description="share of the patients")
-    test_fraction: float = Field(0.25, ge=0, lt=1, description="share of the patients")
+    validation_fraction: float = Field(
+        0.2, ge=0, lt=1, description="share of the patients; with split = 'centre' or 'folds', of those not for testing"
+    )
+    test_fraction: float = Field(0.25, ge=0, lt=1, description="share of the patients; of split = 'patient' alone")
+    split: Literal["patient", "centre", "folds", "lists"] = Field(
+        "patient",
+        description="patient: by the fractions; centre: test_centres for testing; folds: one of equal parts of the "
+        "patients for testing; lists: as split_lists say. The last three look at no split in a table or a name",
+    )
+    test_centres: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+        (), description="centre: numbers of the medical centres whose slides are for testing"
+    )
+    folds: int | None = Field(None, ge=2, le=100, description="folds: number of parts of the patients")
+    fold: int | None = Field(None, ge=0, le=99, description="folds: part for testing, from 0 to folds - 1")
+    split_lists: tuple[Path, ...] = Field(
+        (), description="lists: CSVs of the original tool (db, path, number, split); other patients are left out"
+    )
 
     @model_validator(mode="after")
     def _leave_some_for_training(self) -> CohortConfig:
         if self.validation_fraction + self.test_fraction >= 1:
             raise ValueError("validation_fraction + test_fraction must leave patients for training (below 1)")
+        return self
+
+    @model_validator(mode="after")
+    def _split_has_what_it_needs(self) -> CohortConfig:
+        needs = {"test_centres": "centre", "folds": "folds", "fold": "folds", "split_lists": "lists"}
+        for name, split in needs.items():
+            if (getattr(self, name) not in (None, ())) != (self.split == split):
+                raise ValueError(f"{name} and split = {split!r} belong together")
+        if self.fold is not None and self.folds is not None and self.fold >= self.folds:
+            raise ValueError(f"fold must be from 0 to folds - 1 = {self.folds - 1}")
         return self
 
 
@@ -224,6 +249,7 @@ def parse_config(data: dict[str, Any], *, folder: Path, source: str) -> RunConfi
             "slides": folder / config.cohort.slides,
             "annotations": config.cohort.annotations and folder / config.cohort.annotations,
             "stages": config.cohort.stages and folder / config.cohort.stages,
+            "split_lists": tuple(folder / path for path in config.cohort.split_lists),
         }
     )
     weights = config.train.weights

@@ -21,7 +21,7 @@ _COLUMNS = {
     "patient": "patient", "patient_id": "patient", "node": "node", "centre": "centre", "center": "centre",
     "split": "split", "label": "label", "annotation": "annotation", "mpp": "mpp",
 }  # fmt: skip
-_SPLITS: dict[str, Split] = {
+SPLIT_NAMES: dict[str, Split] = {
     "train": "train", "training": "train", "validation": "validation", "valid": "validation", "val": "validation",
     "test": "test", "testing": "test",
 }  # fmt: skip
@@ -145,7 +145,7 @@ def _entry(cells: dict[str, str], line: int, table: Path) -> SlideEntry:
         patient=cells.get("patient") or (known.patient if known.kind or known.node is not None else name),
         node=_read(cells, "node", lambda text: _whole(_NODE, text), where),
         centre=_read(cells, "centre", lambda text: _whole(_CENTRE, text), where),
-        split=_known(cells, "split", _SPLITS, where),
+        split=_known(cells, "split", SPLIT_NAMES, where),
         label=label,
         stage=stage,
         annotation=_file(cells, "annotation", table, where),
