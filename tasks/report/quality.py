@@ -2,8 +2,65 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from pathlib import Path
+
+from tasks.artifacts import Record
+from tasks.errors import InputError
 from tasks.report.data import QualityRow, Score
-from tasks.training.card import CentreMetrics, Estimate, ModelCard, SplitMetrics
+from tasks.training.card import CentreMetrics, Estimate, ModelCard, SplitMetrics, read_card
+from tasks.training.folder import CARD_NAME
+
+
+class ModelQuality(Record):
+    """What is compared of several models."""
+
+    folder: Path
+    architecture: str
+    epochs_run: int
+    best_epoch: int
+    threshold: float | None
+    weights_digest: str
+    quality: tuple[QualityRow, ...]
+
+
+def find_models(folders: Iterable[Path]) -> list[Path]:
+    """List model folders: each of `folders` that is one, and of the others those below it, sorted.
+
+    Raises
+    ------
+    InputError
+        A folder neither is nor holds a model.
+    """
+    found: list[Path] = []
+    for folder in folders:
+        below = [folder] if (folder / CARD_NAME).is_file() else _below(folder)
+        if not below:
+            raise InputError("has no finished model", subject=folder, remedy="name folders that a training wrote")
+        found += below
+    return list(dict.fromkeys(found))
+
+
+def _below(folder: Path) -> list[Path]:
+    models = [card.parent for card in folder.rglob(CARD_NAME)]
+    # Trainings that go on work in hidden folders.
+    return sorted(
+        model for model in models if not any(part.startswith(".") for part in model.relative_to(folder).parts)
+    )
+
+
+def model_quality(folder: Path) -> ModelQuality:
+    """Read what the card of a model says of its quality; an `IntegrityError` names a card that is damaged."""
+    card = read_card(folder / CARD_NAME)
+    return ModelQuality(
+        folder=folder,
+        architecture=card.architecture,
+        epochs_run=card.epochs_run,
+        best_epoch=card.best_epoch,
+        threshold=card.threshold.value if card.threshold else None,
+        weights_digest=card.weights_digest,
+        quality=quality_rows(card),
+    )
 
 
 def quality_rows(card: ModelCard) -> tuple[QualityRow, ...]:
