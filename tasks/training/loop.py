@@ -190,14 +190,19 @@ def _score_rows(
         logits.append(score(batch.pixels))
         log.progress(event, step=step + 1, steps=plan.steps)
     # Ranks hold consecutive shares, so the joined logits are in the order of the rows.
-    return Scores(collective.gather(np.concatenate(logits)), rows.label, rows.patients, rows.centres)
+    scores = Scores(collective.gather(np.concatenate(logits)), rows.label, rows.patients, rows.centres)
+    _refuse_not_finite(scores, event)
+    return scores
+
+
+def _refuse_not_finite(scores: Scores, split: str) -> None:
+    if not np.all(np.isfinite(scores.logit)):
+        raise InputError(f"the {split} scores are not finite", remedy="lower train.learning_rate")
 
 
 def _validation_row(scores: Scores | None) -> dict[str, float | None]:
     if scores is None:
         return {"validation_loss": None, "validation_auc": None}
-    if not np.all(np.isfinite(scores.logit)):
-        raise InputError("the validation scores are not finite", remedy="lower train.learning_rate")
     return {"validation_loss": log_loss(scores), "validation_auc": area_under_curve(scores)}
 
 
