@@ -11,6 +11,7 @@ from tasks.training.card import RocCurve
 
 AREA_TOLERANCE = 5e-4
 _CELLS = (50, 100, 200, 500, 1000)
+_FEW_CORNERS = 100
 
 
 @dataclass(frozen=True)
@@ -48,10 +49,10 @@ def sigmoid(logit: NDArray[np.float64]) -> NDArray[np.float64]:
 def roc_curve(label: NDArray[np.int8], logit: NDArray[np.float64]) -> RocCurve | None:
     """Corners of the ROC curve, from (0, 0) to (1, 1); None when there is one class only.
 
-    Points between corners lie on straight lines and are left out without a loss. Where too many corners
-    remain, they are thinned: the curve's length (to the right and up) is divided into equal cells, and of
-    each cell the first and the last corner stay. A chord over a cell of length 2/c is at most (1/c)²/2 of area
-    away from the curve, all c of them 1/(2c): with the finest division, of 1000 cells and at most 2002
+    Points between corners lie on straight lines and are left out without a loss. Where more than 100
+    corners remain, they are thinned: the curve's length (to the right and up) is divided into equal cells, and
+    of each cell the first and the last corner stay. A chord over a cell of length 2/c is at most (1/c)²/2 of area
+    away from the curve, all c of them 1/(2c): with the finest division, of 1000 cells and at most 2000
     points, the area is never off by more than `AREA_TOLERANCE`; coarser ones are taken where they do as well.
     """
     if label.min() == label.max():
@@ -63,9 +64,7 @@ def roc_curve(label: NDArray[np.int8], logit: NDArray[np.float64]) -> RocCurve |
     threshold = [None, *sigmoid(cuts.value).tolist()]
     area = float(np.trapezoid(true_rate, false_rate))
     kept, error = np.arange(len(corner)), 0.0
-    for cells in _CELLS:
-        if len(corner) <= 2 * _CELLS[0]:
-            break
+    for cells in _CELLS if len(corner) > _FEW_CORNERS else ():
         kept = _thinned(false_rate + true_rate, cells)
         error = abs(float(np.trapezoid(true_rate[kept], false_rate[kept])) - area)
         if error <= AREA_TOLERANCE:
