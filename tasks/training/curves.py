@@ -49,6 +49,8 @@ def draw_curves(path: Path, log: list[dict[str, Any]], *, title: str) -> None:
         for epoch in best:
             axes.axvline(epoch, color=_BEST, linestyle=":", label=f"best epoch ({epoch})")
         axes.set_xlabel("epoch")
+        if len(epochs) == 1:
+            axes.set_xlim(epochs[0]["epoch"] - 1, epochs[0]["epoch"] + 1)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
         if axes.get_legend_handles_labels()[0]:
