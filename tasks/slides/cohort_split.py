@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from tasks.config import CohortConfig, Split
+from tasks.cohort_config import CohortConfig
+from tasks.config import Split
 from tasks.errors import InputError
 from tasks.slides.cohort import SlideRecord
 from tasks.slides.split import assign_splits, by_patient, divide, strata

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from tasks.config import MPP_RANGE, Split
+from tasks.cohort_config import MPP_RANGE
+from tasks.config import Split
 from tasks.errors import InputError
 from tasks.slides.camelyon import Stage, parse_name
 

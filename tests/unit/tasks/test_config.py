@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flows.commands import demo
-from tasks.config import CohortConfig, PreprocessConfig, RunConfig, load_config, parse_config, validated
+from tasks.cohort_config import CohortConfig
+from tasks.config import PreprocessConfig, RunConfig, load_config, parse_config, validated
 from tasks.errors import InputError
 from tasks.train_config import TrainConfig
 

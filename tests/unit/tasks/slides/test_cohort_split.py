@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.config import CohortConfig, Split
+from tasks.cohort_config import CohortConfig
+from tasks.config import Split
 from tasks.errors import InputError
 from tasks.slides.cohort import SlideRecord, Truth
 from tasks.slides.cohort_split import split_cohort
