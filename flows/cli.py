@@ -11,7 +11,20 @@ import traceback
 import typer
 from rich.console import Console
 
-from flows.commands import array, benchmark, demo, globus, inspect_run, look, run, shards, stages, synth, transfers
+from flows.commands import (
+    array,
+    benchmark,
+    demo,
+    globus,
+    inspect_run,
+    look,
+    models,
+    run,
+    shards,
+    stages,
+    synth,
+    transfers,
+)
 from flows.environment import prepare_environment
 from tasks.errors import CamNetError, ExitCode
 
@@ -22,7 +35,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for commands in (look, synth, run, stages, array, shards, transfers, benchmark, inspect_run, demo, globus):
+for commands in (look, synth, run, stages, array, shards, transfers, benchmark, inspect_run, models, demo, globus):
     commands.register(app)
 # What typer makes of Ctrl-C.
 _INTERRUPTED = 130

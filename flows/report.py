@@ -16,6 +16,8 @@ from tasks.auc import Measure
 from tasks.patches.outcome import SlideOutcome
 from tasks.report.data import HeatmapRow, ReportData, Score, SlideRow, StageTime, TransferRow
 from tasks.report.page import write_report
+from tasks.report.quality import quality_rows, threshold_line
+from tasks.training.folder import CURVES_NAME, RELIABILITY_NAME, ROC_NAME
 from transfer.summary import RouteTotals
 
 REPORT_NAME = "report.html"
@@ -59,9 +61,10 @@ def report_data(state: RunState) -> ReportData:
         slides=tuple(_slide(outcome) for outcome in (state.preprocessed.outcomes if state.preprocessed else ())),
         transfers=tuple(_route(route) for route in _routes(state)),
         model=_model(state),
-        curves=_collected(state, next((f for f in trained.files if f.path.endswith("curves.png")), None))
-        if trained
-        else None,
+        quality=quality_rows(trained.card) if trained else (),
+        curves=_model_picture(state, CURVES_NAME),
+        roc=_model_picture(state, ROC_NAME),
+        reliability=_model_picture(state, RELIABILITY_NAME),
         patch_auc=_score(scored.evaluation.patch_auc) if scored and scored.evaluation else None,
         slide_auc=_score(scored.evaluation.slide_auc) if scored and scored.evaluation else None,
         heatmaps=_heatmaps(state),
@@ -145,7 +148,7 @@ def _model(state: RunState) -> dict[str, str]:
     if state.trained is None:
         return {}
     card = state.trained.card
-    facts = {
+    return {
         "Architecture": f"{card.architecture}, {card.parameters:,} parameters",
         "Input": f"{card.patch_px} px at {card.mpp:.3f} µm per pixel" if card.mpp else f"{card.patch_px} px",
         "Normalisation": card.normalisation,
@@ -153,12 +156,14 @@ def _model(state: RunState) -> dict[str, str]:
         f"{'yes' if card.equal_weights_over_ranks else 'NO'}",
         "Epochs": f"{card.epochs_run}, best {card.best_epoch} by validation AUC",
         "Patients": ", ".join(f"{len(patients)} {split}" for split, patients in card.split_patients.items()),
+        "Threshold": threshold_line(card),
         "Weights": card.weights_digest,
     }
-    for metrics in card.metrics:
-        auc = f"{metrics.auc.value:.3f}" if metrics.auc else "none (one class only)"
-        facts[f"{metrics.split.capitalize()} patch AUC"] = f"{auc} over {metrics.rows:,} patches"
-    return facts
+
+
+def _model_picture(state: RunState, name: str) -> Path | None:
+    files = state.trained.files if state.trained else ()
+    return _collected(state, next((file for file in files if file.path.endswith(f"/{name}")), None))
 
 
 def _heatmaps(state: RunState) -> tuple[HeatmapRow, ...]:

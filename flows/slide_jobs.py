@@ -14,7 +14,7 @@ from tasks.patches.shard_names import is_like_a_part
 from tasks.patches.slide_job import SlideJob, SlidePart
 from tasks.patches.slide_parts import count_parts, find_part, slide_parts
 from tasks.slides.cohort import SlideRecord, find_slides
-from tasks.slides.split import assign_splits
+from tasks.slides.cohort_split import split_cohort
 
 log = logging.getLogger(__name__)
 Work = SlideJob | SlidePart
@@ -22,11 +22,13 @@ Work = SlideJob | SlidePart
 
 
 def slide_jobs(context: RunContext) -> list[SlideJob]:
-    """List the slides of the cohort with their splits, in the order of their names."""
+    """List the slides of the cohort that have a split, in the order of their names."""
     config = context.config
     records = find_slides(config.cohort)
     _refuse_names_of_parts(records)
-    splits = assign_splits(records, config.cohort.validation_fraction, config.cohort.test_fraction, config.seed)
+    splits = split_cohort(records, config.cohort, config.seed)
+    if left_out := len(records) - len(splits):
+        log.info("%d slides are left out: no split list names their patients", left_out)
     return [
         SlideJob(
             record=record,
@@ -38,6 +40,7 @@ def slide_jobs(context: RunContext) -> list[SlideJob]:
             folder=patches_folder(context, context.source),
         )
         for record in records
+        if record.name in splits
     ]
 
 

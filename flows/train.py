@@ -13,13 +13,16 @@ from tasks.artifacts import Artifact, Record, describe
 from tasks.caching import content_key
 from tasks.digests import file_digest
 from tasks.errors import InputError, IntegrityError
+from tasks.report.formats import score
+from tasks.report.quality import quality_rows, threshold_line
 from tasks.training.card import SCHEMA, ModelCard, read_card
+from tasks.training.folder import CARD_NAME, CURVES_NAME, LOG_NAME, RELIABILITY_NAME, ROC_NAME, WEIGHTS_NAME
 from tasks.training.job import ShardOfJob
 from tasks.training.task import train_task
 from transfer.manifest import Entry, Manifest, read_manifest
 
 SAMPLED = "sampled/"
-_FILES = ("model.weights.h5", "card.json", "log.jsonl", "curves.png")
+_FILES = (WEIGHTS_NAME, CARD_NAME, LOG_NAME, CURVES_NAME, ROC_NAME, RELIABILITY_NAME)
 
 
 class TrainResult(Record):
@@ -93,9 +96,10 @@ def training_key(context: RunContext, manifest: Manifest, ranks: int) -> str:
 def card_markdown(card: ModelCard) -> str:
     """Tell the essence of a model card."""
     lines = [f"# {card.architecture}, best epoch {card.best_epoch} of {card.epochs_run}", ""]
-    for metrics in card.metrics:
-        auc = f"{metrics.auc.value:.3f}" if metrics.auc else "none (one class)"
-        lines.append(f"- {metrics.split}: patch AUC {auc} over {metrics.rows} patches of {metrics.patients} patients")
+    for row in quality_rows(card):
+        where = row.split if row.centre == "all" else f"{row.split}, centre {row.centre}"
+        lines.append(f"- {where}: patch AUC {score(row.auc)} over {row.rows} patches of {row.patients} patients")
+    lines.append(f"- {threshold_line(card)}")
     lines.append(f"- weights equal over {card.ranks} ranks: {card.equal_weights_over_ranks}")
     return "\n".join(lines)
 

@@ -60,7 +60,7 @@ def auc_with_interval(
     if value is None:
         return Measure(reason=_why_no_auc(labels, what))
     draws = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), size=resamples)
-    found = [auc for weights in draws if (auc := wins.auc(weights.astype(np.float64))) is not None]
+    found = wins.aucs(draws.astype(np.float64))
     if len(names) < 2:
         return Measure(value=value, reason=f"no interval: all {what} are of one patient")
     if len(found) < resamples / 2:
@@ -82,18 +82,29 @@ class _GroupWins:
     negatives: NDArray[np.float64]
 
     def auc(self, weights: NDArray[np.float64]) -> float | None:
-        pairs = (weights @ self.positives) * (weights @ self.negatives)
-        return float(weights @ self.wins @ weights / pairs) if pairs else None
+        found = self.aucs(weights[None])
+        return float(found[0]) if len(found) else None
+
+    def aucs(self, draws: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Areas of the draws (R, groups) that hold both classes."""
+        pairs = (draws @ self.positives) * (draws @ self.negatives)
+        won = np.sum(draws @ self.wins * draws, axis=1)
+        areas: NDArray[np.float64] = won[pairs > 0] / pairs[pairs > 0]
+        return areas
 
 
 def _group_wins(labels: NDArray[np.int8], values: NDArray[np.floating], members: NDArray[np.int64]) -> _GroupWins:
     count = int(members.max()) + 1 if len(members) else 0
     positive = labels == 1
+    order = np.argsort(values[positive])
+    rising, owners = values[positive][order], members[positive][order]
     wins = np.zeros((count, count))
     for group in range(count):
-        rivals = np.sort(values[~positive & (members == group)])
-        below = np.searchsorted(rivals, values[positive], "left") + np.searchsorted(rivals, values[positive], "right")
-        wins[:, group] = np.bincount(members[positive], below / 2, minlength=count)
+        rivals = values[~positive & (members == group)]
+        # Each rival is half below all positives from its own value on, and half below all that are higher.
+        first = np.concatenate([np.searchsorted(rising, rivals, side) for side in ("left", "right")])
+        below = np.cumsum(np.bincount(first, minlength=len(rising) + 1))[:-1]
+        wins[:, group] = np.bincount(owners, below / 2, minlength=count)
     return _GroupWins(
         wins,
         np.bincount(members[positive], minlength=count).astype(np.float64),

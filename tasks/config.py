@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from tasks.artifacts import Record
+from tasks.cohort_config import CohortConfig
 from tasks.errors import InputError
 from tasks.settings import Settings
 from tasks.train_config import TrainConfig
@@ -18,40 +19,7 @@ from tasks.train_config import TrainConfig
 M = TypeVar("M", bound="Record")
 Split = Literal["train", "validation", "test"]
 Encoding = Literal["raw", "tiles", "jpeg"]
-# µm per pixel that the highest level of a slide may have, both excluded.
-MPP_RANGE = (0.05, 20.0)
-
-
-class CohortConfig(Settings):
-    """Which slides, and how they are divided. Splits are by patient, never by slide or patch."""
-
-    slides: Path = Field(
-        description="Folder with the slides (searched recursively), one slide, or a CSV with a slide a line: path, "
-        "patient, node, centre, split, label, annotation, mpp"
-    )
-    annotations: Path | None = Field(
-        None, description="Folder with annotations (ASAP XML, GeoJSON, mask TIFF); default: beside the slides"
-    )
-    stages: Path | None = Field(None, description="CAMELYON17 stage table (CSV); default: found below the slides")
-    patients: tuple[str, ...] = Field((), description="only these patients; default: all")
-    centres: tuple[int, ...] = Field((), description="only slides of these centres; default: all")
-    tumour_values: tuple[Annotated[int, Field(ge=1, le=255)], ...] | None = Field(
-        None,
-        min_length=1,
-        description="values of mask TIFFs that are tumour, besides 255: [2] for the masks published with CAMELYON "
-        "(1 is tissue), [1] for those that ASAP makes (2 is normal); needed for masks with other values than 0 and 255",
-    )
-    mpp: float | None = Field(
-        None, gt=MPP_RANGE[0], lt=MPP_RANGE[1], description="µm per pixel for slides that do not state it"
-    )
-    validation_fraction: float = Field(0.2, ge=0, lt=1, description="share of the patients")
-    test_fraction: float = Field(0.25, ge=0, lt=1, description="share of the patients")
-
-    @model_validator(mode="after")
-    def _leave_some_for_training(self) -> CohortConfig:
-        if self.validation_fraction + self.test_fraction >= 1:
-            raise ValueError("validation_fraction + test_fraction must leave patients for training (below 1)")
-        return self
+Percent = Annotated[float, Field(ge=0, le=100)]
 
 
 class TissueConfig(Settings):
@@ -63,13 +31,21 @@ class TissueConfig(Settings):
     mask_mpp: float = Field(
         8.0,
         gt=0,
+        le=1000,
         description="µm per pixel of the masks, at most; coarser where they would have more than 4 million pixels",
     )
-    min_region_um: float = Field(60.0, ge=0, description="tissue regions narrower than this are dropped")
-    fill_holes_um2: float = Field(
-        4000.0, ge=0, description="holes in tissue of a smaller area count as tissue; 4000: about a patch at 40x"
+    min_region_um: float = Field(
+        60.0, ge=0, le=1_000_000, description="tissue regions narrower than this, in µm, are dropped"
     )
-    fallback_gray: int = Field(196, ge=1, le=255, description="threshold when Otsu finds none (above 229), for otsu")
+    fill_holes_um2: float = Field(
+        4000.0,
+        ge=0,
+        le=1e9,
+        description="holes in tissue of a smaller area, in µm², count as tissue; 4000: about a patch at 40x",
+    )
+    fallback_gray: int = Field(
+        196, ge=1, le=255, description="otsu: gray level of the threshold where Otsu finds none (above 229)"
+    )
     max_blur_um: float | None = Field(
         None,
         ge=0.7,
@@ -82,8 +58,10 @@ class TissueConfig(Settings):
 class PreprocessConfig(Settings):
     """Layer 1: which patches are cut from a slide."""
 
-    patch_px: int = Field(224, ge=16, le=1024)
-    level: int = Field(0, ge=0, le=12, description="pyramid level that the patches are read from, unless mpp is given")
+    patch_px: int = Field(224, ge=16, le=1024, description="side of the patches in pixels")
+    level: int = Field(
+        0, ge=0, le=12, description="number of the pyramid level that the patches are read from, unless mpp is given"
+    )
     mpp: float | None = Field(
         None, gt=0.05, lt=20, description="µm per pixel of the patches, the same on all scanners; default: the level's"
     )
@@ -92,28 +70,33 @@ class PreprocessConfig(Settings):
         description="raw: pixels; tiles: the slide's own compressed tiles, bit-exact and some twelve times smaller; "
         "jpeg: each patch compressed as the slide is",
     )
-    tumour_patches: int = Field(500, ge=0, description="random patches a slide, tumour class")
-    normal_patches: int = Field(500, ge=0, description="random patches a slide, normal class")
-    grid_stride_px: int = Field(224, ge=8, description="dense sampling for inference: step in pixels of the level")
+    tumour_patches: int = Field(500, ge=0, le=1_000_000_000, description="random patches a slide, tumour class")
+    normal_patches: int = Field(500, ge=0, le=1_000_000_000, description="random patches a slide, normal class")
+    grid_stride_px: int = Field(
+        224, ge=8, le=65_536, description="dense sampling for inference: step in pixels of the level"
+    )
     grid_splits: tuple[Split, ...] = Field(("test",), description="splits whose slides also get a dense grid")
     grid_part_positions: int = Field(
         100_000,
         ge=1,
+        le=1_000_000_000,
         description="dense sampling: a slide whose grid has more positions, on tissue or not, is cut in parts of about "
         "so many; each is a task and a shard of its own",
     )
-    min_tissue_fraction: float = Field(0.6, ge=0, le=1)
-    min_tumour_fraction: float = Field(0.6, gt=0, le=1)
-    grid_min_tissue_fraction: float = Field(0.25, ge=0, le=1)
-    white_level: int = Field(200, ge=1, le=255, description="gray above this counts as white")
-    max_white_fraction: float = Field(0.7, ge=0, le=1)
-    max_black_fraction: float = Field(0.05, ge=0, le=1)
+    min_tissue_fraction: float = Field(0.6, ge=0, le=1, description="random patches: least share of tissue")
+    min_tumour_fraction: float = Field(
+        0.6, gt=0, le=1, description="least share of annotated tumour of a patch that is called tumour"
+    )
+    grid_min_tissue_fraction: float = Field(0.25, ge=0, le=1, description="dense sampling: least share of tissue")
+    white_level: int = Field(200, ge=1, le=255, description="gray levels above this count as white")
+    max_white_fraction: float = Field(0.7, ge=0, le=1, description="most of a patch that may be white, as a share")
+    max_black_fraction: float = Field(0.05, ge=0, le=1, description="most of a patch that may be black, as a share")
     balanced: bool = Field(
         False,
         description="random patches: as many normal as tumour ones from each slide whose annotation is exhaustive; "
         "slides that can have one class only (negative, partly annotated) give what is wanted of that class",
     )
-    window_percent: tuple[float, float] = Field(
+    window_percent: tuple[Percent, Percent] = Field(
         (0.0, 100.0),
         description="[from, to) percent of the slide's candidates, random and dense: ten windows of 10 are disjoint "
         "and together the whole; the numbers of patches hold for each window",
@@ -126,11 +109,14 @@ class PreprocessConfig(Settings):
         "heatmaps need 0",
     )
     white_fraction_step: float = Field(
-        0.0, ge=0, le=1, description="random patches: max_white_fraction rises by this (paper: 0.05); 0: never"
+        0.0, ge=0, le=1, description="random patches: max_white_fraction rises by this share (paper: 0.05); 0: never"
     )
-    white_fraction_most: float = Field(0.7, ge=0, le=1, description="… up to this")
+    white_fraction_most: float = Field(0.7, ge=0, le=1, description="… up to this share")
     white_fraction_patience: int = Field(
-        1000, ge=1, description="… each time so many patches of a class were too white; at the most, the search ends"
+        1000,
+        ge=1,
+        le=1_000_000_000,
+        description="… each time so many patches of a class were too white; at the most, the search ends",
     )
     tissue: TissueConfig = TissueConfig()
 
@@ -151,18 +137,22 @@ class PreprocessConfig(Settings):
 class TransferConfig(Settings):
     """How shards travel between sites."""
 
-    protocol: Literal["auto", "local", "sftp", "scp", "rsync", "gridftp", "globus", "fdt", "streams"] = "auto"
+    protocol: Literal["auto", "local", "sftp", "scp", "rsync", "gridftp", "globus", "fdt", "streams"] = Field(
+        "auto", description="auto: chosen for each route; the others: this one"
+    )
     streams: int = Field(4, ge=1, le=32, description="most parallel connections")
-    chunk_bytes: int = Field(8 << 20, ge=64 << 10, le=1 << 30)
+    chunk_bytes: int = Field(8 << 20, ge=64 << 10, le=1 << 30, description="bytes that are sent and noted at once")
     attempts: int = Field(4, ge=1, le=100, description="tries a file while the fault is retryable")
-    stall_s: float = Field(60.0, gt=0, description="no progress for this long breaks the connection")
-    limit_mb_per_s: float | None = Field(None, gt=0, description="most 10^6 bytes a second over all streams")
+    stall_s: float = Field(60.0, gt=0, le=86_400, description="seconds without progress that break the connection")
+    limit_mb_per_s: float | None = Field(
+        None, gt=0, le=1e6, description="most 10^6 bytes a second over all streams; default: no limit"
+    )
 
 
 class InferConfig(Settings):
     """Layer 3: scores and heatmaps."""
 
-    batch_size: int = Field(64, ge=1, le=4096)
+    batch_size: int = Field(64, ge=1, le=4096, description="patches that are scored at once")
     slide_quantile: float = Field(0.99, gt=0, le=1, description="slide score: this quantile of the patch scores")
 
 
@@ -176,15 +166,17 @@ class ExplainConfig(Settings):
 class Stages(Settings):
     """Which site runs which stage (names of site files). Inference and explanations run where the model is."""
 
-    preprocess: str = "site-a"
-    train: str = "site-b"
+    preprocess: str = Field("site-a", description="where the slides are")
+    train: str = Field("site-b", description="where Horovod runs")
 
 
 class RunConfig(Settings):
     """Everything that a run depends on."""
 
-    name: str = Field("run", pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")
-    seed: int = Field(0, ge=0, le=2**31 - 1)
+    name: str = Field(
+        "run", pattern=r"^[a-z0-9][a-z0-9-]{0,62}$", description="of the run's folders: a to z, 0 to 9 and hyphens"
+    )
+    seed: int = Field(0, ge=0, le=2**31 - 1, description="number that all random choices follow from")
     cohort: CohortConfig
     sites: Path | None = Field(None, description="folder with site files; default: the two embedded sites")
     stages: Stages = Stages()
@@ -224,6 +216,7 @@ def parse_config(data: dict[str, Any], *, folder: Path, source: str) -> RunConfi
             "slides": folder / config.cohort.slides,
             "annotations": config.cohort.annotations and folder / config.cohort.annotations,
             "stages": config.cohort.stages and folder / config.cohort.stages,
+            "split_lists": tuple(folder / path for path in config.cohort.split_lists),
         }
     )
     weights = config.train.weights

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -23,28 +23,47 @@ class TrainConfig(Settings):
     )
     weights_digest: str | None = Field(None, description="sha256:… that the weights file must have")
     trainable: str = Field("all", description="all, head, or the name of the first layer of the backbone that trains")
-    head_epochs: int = Field(0, ge=0, description="first epochs, in which the head alone trains")
-    loss: Literal["class-weighted", "binary-cross-entropy", "focal"] = "class-weighted"
-    focal_gamma: float = Field(2.0, ge=0, le=10, description="how little the focal loss looks at easy patches")
-    epochs: int = Field(10, ge=1, le=10_000)
-    patience_epochs: int | None = Field(None, ge=1, description="ends when the validation got no better for so long")
+    head_epochs: int = Field(0, ge=0, le=10_000, description="first epochs, in which the head alone trains")
+    loss: Literal["class-weighted", "binary-cross-entropy", "focal"] = Field(
+        "class-weighted",
+        description="class-weighted: cross-entropy in which both classes weigh the same; focal: looks at hard patches",
+    )
+    focal_gamma: float = Field(2.0, ge=0, le=10, description="focal: exponent, how little easy patches count")
+    epochs: int = Field(10, ge=1, le=10_000, description="times that each training patch is used")
+    patience_epochs: int | None = Field(
+        None, ge=1, le=10_000, description="ends when the validation got no better for so many epochs; default: never"
+    )
     batch_size: int = Field(32, ge=1, le=4096, description="patches a rank and step")
-    learning_rate: float = Field(1e-3, gt=0, description="for one rank; multiplied by the number of ranks")
+    learning_rate: float = Field(
+        1e-3, gt=0, le=1e30, description="step a unit of gradient, for one rank; multiplied by the number of ranks"
+    )
     decay: Literal["cosine", "step", "none"] = Field("cosine", description="of the learning rate after the warm-up")
-    decay_epochs: tuple[int, ...] = Field((), description="step: epochs after which the rate is multiplied")
-    decay_factor: float = Field(0.1, gt=0, lt=1, description="step: by what")
-    warmup_epochs: int = Field(0, ge=0, description="the rate rises over these from that of one rank")
-    optimizer: Literal["sgd", "adam", "adamw", "lamb"] = "sgd"
-    momentum: float = Field(0.9, ge=0, lt=1, description="sgd, with Nesterov's look ahead")
-    weight_decay: float = Field(0.0, ge=0, le=1, description="adamw, lamb")
+    decay_epochs: tuple[Annotated[int, Field(ge=1, le=10_000)], ...] = Field(
+        (), description="step: epochs after which the rate is multiplied"
+    )
+    decay_factor: float = Field(0.1, gt=0, lt=1, description="step: factor that it is multiplied by")
+    warmup_epochs: int = Field(0, ge=0, le=10_000, description="epochs over which the rate rises from that of one rank")
+    optimizer: Literal["sgd", "adam", "adamw", "lamb"] = Field(
+        "sgd", description="sgd: as in the paper; lamb: for large batches"
+    )
+    momentum: float = Field(0.9, ge=0, lt=1, description="sgd, with Nesterov's look ahead: share of the last step")
+    weight_decay: float = Field(0.0, ge=0, le=1, description="adamw, lamb: share of the weights taken off, times rate")
     precision: Literal["float32", "float16", "bfloat16"] = Field(
         "float32", description="of the computation; weights stay float32"
     )
     compression: Literal["none", "float16"] = Field("none", description="of gradients on their way between ranks")
     augment: bool = Field(True, description="flips, right-angle turns, small changes of colour")
-    ranks: int | None = Field(None, ge=1, description="Horovod ranks; default: the site's slots")
-    controller: Literal["gloo", "mpi"] = "gloo"
-    silence_s: float = Field(900.0, gt=0, description="a training that says nothing for this long is ended")
+    ranks: int | None = Field(None, ge=1, le=4096, description="Horovod ranks; default: the site's slots")
+    controller: Literal["gloo", "mpi"] = Field("gloo", description="what the ranks talk through")
+    threshold: Literal["youden"] | Annotated[float, Field(gt=0, lt=1)] = Field(
+        "youden",
+        description="probability from which a patch is called tumour, 0 to 1; youden: that with the highest "
+        "sensitivity + specificity on the validation split",
+    )
+    measure_test: bool = Field(True, description="score the test split once, at the end, for the model card")
+    silence_s: float = Field(
+        900.0, gt=0, le=604_800, description="seconds after which a training that says nothing is ended"
+    )
 
     @model_validator(mode="after")
     def _fits_together(self) -> TrainConfig:

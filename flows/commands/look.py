@@ -57,12 +57,12 @@ def plan(config: ConfigOption, workspace: WorkspaceOption = DEFAULT_WORKSPACE, a
     from flows.placement import placements
     from tasks.config import load_config
     from tasks.slides.cohort import find_slides
-    from tasks.slides.split import assign_splits
+    from tasks.slides.cohort_split import split_cohort
 
     context = make_context(load_config(config), workspace, "embedded")
     cohort = context.config.cohort
     slides = find_slides(cohort)
-    splits = assign_splits(slides, cohort.validation_fraction, cohort.test_fraction, context.config.seed)
+    splits = split_cohort(slides, cohort, context.config.seed)
     stages = placements(context)
     if as_json:
         print_json({"stages": [stage.model_dump() for stage in stages], "splits": splits})
@@ -76,7 +76,7 @@ def plan(config: ConfigOption, workspace: WorkspaceOption = DEFAULT_WORKSPACE, a
     for slide in slides:
         centre = "-" if slide.centre is None else str(slide.centre)
         annotation = "-" if slide.annotation is None else slide.annotation.name
-        table.add_row(slide.name, slide.patient, centre, slide.truth, annotation, splits[slide.name])
+        table.add_row(slide.name, slide.patient, centre, slide.truth, annotation, splits.get(slide.name, "left out"))
     console.print(table)
 
 

@@ -68,6 +68,34 @@ class Score(Record):
     note: str
 
 
+class QualityRow(Record):
+    """How well the model does on one split, or on one centre of it, as its card says.
+
+    Attributes
+    ----------
+    centre
+        ``all`` for the whole split, a number, or ``not known``.
+    held_out
+        Nothing of the model was chosen by this split.
+    calibration_error
+        Expected calibration error; like all that is None it is not measured by centre.
+    """
+
+    split: str
+    centre: str
+    held_out: bool
+    patients: int
+    rows: int
+    tumour_rows: int
+    auc: Score
+    accuracy: Score
+    sensitivity: Score | None
+    specificity: Score | None
+    log_loss: Score
+    brier: Score | None
+    calibration_error: float | None
+
+
 class HeatmapRow(Record):
     """One slide that was scored. Pictures are files beside the report, or None when they stay at their site.
 
@@ -111,8 +139,10 @@ class ReportData(Record):
         The run configuration as TOML or JSON text.
     model
         Facts of the model card, in the order in which they are shown.
-    curves
-        PNG of the training curves.
+    quality
+        Figures of the model card, by split and centre.
+    curves, roc, reliability
+        PNGs of the training curves, the ROC curves and the reliability diagrams.
     thumbnails
         Slide name and picture of its tissue, tumour and sampled patches.
     notes
@@ -130,7 +160,10 @@ class ReportData(Record):
     slides: tuple[SlideRow, ...]
     transfers: tuple[TransferRow, ...]
     model: dict[str, str]
+    quality: tuple[QualityRow, ...]
     curves: Path | None
+    roc: Path | None
+    reliability: Path | None
     patch_auc: Score | None
     slide_auc: Score | None
     heatmaps: tuple[HeatmapRow, ...]

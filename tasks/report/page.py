@@ -133,6 +133,5 @@ def _picture_widths_px(data: ReportData) -> dict[Path, int]:
     widths_px = {path: _THUMBNAIL_PX for _, path in data.thumbnails}
     for row in data.heatmaps:
         widths_px |= {path: _FIGURE_PX for path in (row.heatmap, row.panel) if path is not None}
-    if data.curves is not None:
-        widths_px[data.curves] = _CURVES_PX
+    widths_px |= {path: _CURVES_PX for path in (data.curves, data.roc, data.reliability) if path is not None}
     return widths_px

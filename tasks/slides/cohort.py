@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Literal
 
 from tasks.artifacts import Record
-from tasks.config import CohortConfig, Split
+from tasks.cohort_config import CohortConfig
+from tasks.config import Split
 from tasks.errors import InputError
 from tasks.slides.annotation_files import MASK_SUFFIXES
 from tasks.slides.annotation_places import AnnotationPlaces

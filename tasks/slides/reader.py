@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import openslide
 
-from tasks.config import MPP_RANGE
+from tasks.cohort_config import MPP_RANGE
 from tasks.errors import InputError
 
 Rgb = npt.NDArray[np.uint8]

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from tasks.config import MPP_RANGE, Split
+from tasks.cohort_config import MPP_RANGE
+from tasks.config import Split
 from tasks.errors import InputError
 from tasks.slides.camelyon import Stage, parse_name
 
@@ -21,7 +22,7 @@ _COLUMNS = {
     "patient": "patient", "patient_id": "patient", "node": "node", "centre": "centre", "center": "centre",
     "split": "split", "label": "label", "annotation": "annotation", "mpp": "mpp",
 }  # fmt: skip
-_SPLITS: dict[str, Split] = {
+SPLIT_NAMES: dict[str, Split] = {
     "train": "train", "training": "train", "validation": "validation", "valid": "validation", "val": "validation",
     "test": "test", "testing": "test",
 }  # fmt: skip
@@ -145,7 +146,7 @@ def _entry(cells: dict[str, str], line: int, table: Path) -> SlideEntry:
         patient=cells.get("patient") or (known.patient if known.kind or known.node is not None else name),
         node=_read(cells, "node", lambda text: _whole(_NODE, text), where),
         centre=_read(cells, "centre", lambda text: _whole(_CENTRE, text), where),
-        split=_known(cells, "split", _SPLITS, where),
+        split=_known(cells, "split", SPLIT_NAMES, where),
         label=label,
         stage=stage,
         annotation=_file(cells, "annotation", table, where),

@@ -1,4 +1,4 @@
-"""Training, validation and test slides, divided by patient."""
+"""Training, validation and test slides, divided by patient in given shares."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from tasks.config import Split
 from tasks.errors import InputError
@@ -47,20 +47,45 @@ def assign_splits(
         A patient is given two splits.
     """
     records = list(records)
-    slides: dict[str, list[SlideRecord]] = defaultdict(list)
-    for record in records:
-        slides[record.patient].append(record)
+    slides = by_patient(records)
     split_of = {patient: split for patient, own in slides.items() if (split := _given(own)) is not None}
     free = [patient for patient in slides if patient not in split_of]
     given = Counter(split_of.values())
     rest = len(slides) - given["test"]
     test_fraction = _share(test_fraction * len(slides) - given["test"], len(free))
     validation_fraction = _share(validation_fraction * rest - given["validation"], len(free))
-    for kind in ("tumour", "negative", "unknown"):
-        alike = [patient for patient in free if _kind(slides[patient]) == kind]
-        centre_of = {patient: _centre(slides[patient]) for patient in alike}
-        split_of |= _divide(_by_centre(centre_of, seed), validation_fraction, test_fraction)
+    for alike in strata({patient: slides[patient] for patient in free}, seed):
+        split_of |= divide(alike, validation_fraction, test_fraction)
     return {record.name: split_of[record.patient] for record in records}
+
+
+def by_patient(records: Iterable[SlideRecord]) -> dict[str, list[SlideRecord]]:
+    """Give the slides of each patient."""
+    slides: dict[str, list[SlideRecord]] = defaultdict(list)
+    for record in records:
+        slides[record.patient].append(record)
+    return slides
+
+
+def strata(slides: Mapping[str, Sequence[SlideRecord]], seed: int) -> list[list[str]]:
+    """Patients with tumour, those known to be negative, and the others; each in an order of the seed, by centre."""
+    kinds: tuple[Truth, ...] = ("tumour", "negative", "unknown")
+    return [
+        _by_centre({patient: _centre(own) for patient, own in slides.items() if _kind(own) == kind}, seed)
+        for kind in kinds
+    ]
+
+
+def divide(patients: list[str], validation_fraction: float, test_fraction: float) -> dict[str, Split]:
+    """Give patients that are alike their splits, each split spread evenly over the list."""
+    tests, validations = _counts(len(patients), validation_fraction, test_fraction)
+    test = _evenly(patients, tests)
+    rest = [patient for patient in patients if patient not in test]
+    validation = _evenly(rest, validations)
+    return {
+        patient: "test" if patient in test else "validation" if patient in validation else "train"
+        for patient in patients
+    }
 
 
 def _given(slides: Sequence[SlideRecord]) -> Split | None:
@@ -103,17 +128,6 @@ def _by_centre(centre_of: dict[str, int], seed: int) -> list[str]:
 def _draw(seed: int, name: str) -> bytes:
     # A digest, unlike a generator, gives a patient the same number whoever else is in the cohort.
     return hashlib.sha256(f"{seed}:{name}".encode()).digest()
-
-
-def _divide(patients: list[str], validation_fraction: float, test_fraction: float) -> dict[str, Split]:
-    tests, validations = _counts(len(patients), validation_fraction, test_fraction)
-    test = _evenly(patients, tests)
-    rest = [patient for patient in patients if patient not in test]
-    validation = _evenly(rest, validations)
-    return {
-        patient: "test" if patient in test else "validation" if patient in validation else "train"
-        for patient in patients
-    }
 
 
 def _counts(patients: int, validation_fraction: float, test_fraction: float) -> tuple[int, int]:

@@ -30,20 +30,137 @@ class Estimate(Record):
     high: float | None = None
 
 
-class SplitMetrics(Record):
-    """How well the model does on one split.
+class Threshold(Record):
+    """From which probability a patch is called tumour, and why.
 
     Attributes
     ----------
+    rule
+        ``youden``: highest sensitivity + specificity on the validation split, whose own figures at it are
+        therefore optimistic. ``stated``: by the configuration. ``default``: 0.5, because there is no
+        validation split with both classes.
+    """
+
+    value: float = Field(ge=0, le=1)
+    rule: Literal["youden", "stated", "default"]
+
+
+class Confusion(Record):
+    """What became of the patches at the threshold; tumour is positive.
+
+    Attributes
+    ----------
+    sensitivity
+        Share of the tumour patches that are called tumour; None when there are none.
+    specificity
+        Share of the normal patches that are not; None when there are none.
+    """
+
+    true_positive: int = Field(ge=0)
+    false_positive: int = Field(ge=0)
+    true_negative: int = Field(ge=0)
+    false_negative: int = Field(ge=0)
+    sensitivity: Estimate | None
+    specificity: Estimate | None
+
+
+class ReliabilityBin(Record):
+    """Patches whose probability is in [low, high) ([low, 1] in the last bin).
+
+    Attributes
+    ----------
+    probability
+        Their mean probability of tumour.
+    tumour_share
+        How many of them are tumour.
+    """
+
+    low: float
+    high: float
+    rows: int = Field(ge=1)
+    probability: float
+    tumour_share: float
+
+
+class Calibration(Record):
+    """Whether probabilities are what they say, for the share of tumour that the split has.
+
+    Patches are sampled by class, so a slide has far less tumour than a split: probabilities that fit here
+    are too high there.
+
+    Attributes
+    ----------
+    bins
+        Of equal width; empty ones are left out.
+    expected_calibration_error
+        Mean distance of probability and share of tumour over the bins, weighted by their rows.
+    brier
+        Mean squared distance of probability and truth.
+    """
+
+    bins: tuple[ReliabilityBin, ...]
+    expected_calibration_error: float
+    brier: Estimate
+
+
+class RocCurve(Record):
+    """Corners of the ROC curve, from (0, 0) to (1, 1).
+
+    Attributes
+    ----------
+    threshold
+        Probability at each corner, and from which up patches are called tumour there; None at (0, 0).
+    corners
+        How many corners the whole curve has.
+    area_error
+        How much the area under these corners differs from that under all.
+    """
+
+    false_positive_rate: tuple[float, ...]
+    true_positive_rate: tuple[float, ...]
+    threshold: tuple[float | None, ...]
+    corners: int
+    area_error: float
+
+
+class CentreMetrics(Record):
+    """How well the model does on the patches of one centre.
+
+    Attributes
+    ----------
+    centre
+        None: those whose centre is not known.
+    """
+
+    centre: int | None
+    rows: int = Field(ge=1)
+    tumour_rows: int = Field(ge=0)
+    patients: int = Field(ge=1)
+    auc: Estimate | None
+    accuracy: Estimate
+    log_loss: Estimate
+
+
+class SplitMetrics(Record):
+    """How well the model does on one split. What older cards do not have is None or empty.
+
+    Attributes
+    ----------
+    held_out
+        The split was measured once, after the training, with the weights in the folder, and nothing was
+        chosen by it. The validation split chose the epoch and mostly the threshold.
     auc
         Area under the ROC curve of the patches; None when the split has one class only.
     accuracy
         Share of patches right at `threshold`.
     log_loss
         Mean cross-entropy in nats a patch, unweighted.
+    centres
+        The same by medical centre; empty where no centre is known.
     """
 
     split: Split
+    held_out: bool = False
     rows: int = Field(ge=1)
     tumour_rows: int = Field(ge=0)
     patients: int = Field(ge=1)
@@ -51,6 +168,10 @@ class SplitMetrics(Record):
     auc: Estimate | None
     accuracy: Estimate
     log_loss: Estimate
+    confusion: Confusion | None = None
+    calibration: Calibration | None = None
+    roc: RocCurve | None = None
+    centres: tuple[CentreMetrics, ...] = ()
 
 
 class ShardOfModel(Record):
@@ -78,6 +199,8 @@ class ModelCard(Record):
         Meaning of the output: probability of ``labels[1]`` is the sigmoid of the logit.
     metrics
         Of the weights in the folder, one entry a split that was measured.
+    threshold
+        For the metrics, and for whoever needs a yes or no; None in older cards, which have it in `metrics`.
     best_epoch
         Epoch (from 1) whose weights are in the folder.
     weights_digest
@@ -101,6 +224,7 @@ class ModelCard(Record):
     shards: tuple[ShardOfModel, ...]
     split_patients: dict[Split, tuple[str, ...]]
     metrics: tuple[SplitMetrics, ...]
+    threshold: Threshold | None = None
     epochs_run: int
     best_epoch: int
     ranks: int

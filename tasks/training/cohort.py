@@ -30,6 +30,7 @@ class ShardFacts:
     patch_px: int
     mpp: float
     label: NDArray[np.int8]
+    centre: int | None = None
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,12 @@ class LabelledRows:
     def patients(self) -> NDArray[np.str_]:
         """(N,) patient of each row."""
         return np.array([facts.patient for facts in self.shards], dtype=np.str_)[self.shard]
+
+    @property
+    def centres(self) -> NDArray[np.int64]:
+        """(N,) medical centre of each row, -1 where it is not known."""
+        known = [-1 if facts.centre is None else facts.centre for facts in self.shards]
+        return np.array(known, dtype=np.int64)[self.shard]
 
     def describe(self, rows: NDArray[np.int64]) -> str:
         """Name some rows (at most four) for a message, as ``FILE row 7``."""
@@ -129,6 +136,7 @@ def _read_facts(path: Path) -> ShardFacts:
             patch_px=stated.patch_px,
             mpp=stated.mpp,
             label=shard.label,
+            centre=stated.centre,
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -20,10 +21,13 @@ class TrainingLog:
     ----------
     path
         The file; None on ranks other than 0, which stay silent.
+    also
+        Called with each event and its values after it is written.
     """
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: Path | None, also: Callable[[str, dict[str, Any]], None] | None = None) -> None:
         self._file: TextIO | None = None
+        self._also = also
         self._last_progress = 0.0
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -36,6 +40,8 @@ class TrainingLog:
         row = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": event, **values}
         self._file.write(json.dumps(row, allow_nan=False) + "\n")
         self._file.flush()
+        if self._also is not None:
+            self._also(event, values)
 
     def progress(self, event: str, **values: LogValue) -> None:
         """Append an event unless the last such one is less than two seconds old."""

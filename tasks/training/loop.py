@@ -36,11 +36,14 @@ class Trained:
         From 1.
     validation
         Scores of all validation patches with these weights; None without a validation split.
+    test
+        Scores of all test patches with these weights, taken once; None where they were not wanted.
     """
 
     epochs_run: int
     best_epoch: int
     validation: Scores | None
+    test: Scores | None
     equal_weights_over_ranks: bool
 
 
@@ -91,7 +94,11 @@ def train_epochs(model: keras.Model, cohort: Cohort, job: TrainingJob, log: Trai
             f"after training, the weights of ranks {unequal} differ from those of rank 0",
             remedy="do not use this model; check that containers/horovod/build.sh built the installed Horovod",
         )
-    return Trained(epoch, best.epoch, best.validation, equal_weights_over_ranks=not unequal)
+    test = cohort.rows("test")
+    tested = None
+    if len(test) and job.config.measure_test:
+        tested = _score_rows(score, test, job.config.batch_size, log, event="test")
+    return Trained(epoch, best.epoch, best.validation, tested, equal_weights_over_ranks=not unequal)
 
 
 class _Trainer:
@@ -169,7 +176,11 @@ class _Trainer:
 
 
 def _score_rows(
-    score: Callable[[NDArray[np.uint8]], NDArray[np.float64]], rows: LabelledRows, batch_size: int, log: TrainingLog
+    score: Callable[[NDArray[np.uint8]], NDArray[np.float64]],
+    rows: LabelledRows,
+    batch_size: int,
+    log: TrainingLog,
+    event: str = "validation",
 ) -> Scores:
     """Score all rows, each rank its share, and gather the logits: exact, whatever the number of ranks."""
     side = rows.shards[0].patch_px
@@ -177,16 +188,21 @@ def _score_rows(
     logits = [np.empty(0)]
     for step, batch in enumerate(read_batches(rows, plan)):
         logits.append(score(batch.pixels))
-        log.progress("validation", step=step + 1, steps=plan.steps)
+        log.progress(event, step=step + 1, steps=plan.steps)
     # Ranks hold consecutive shares, so the joined logits are in the order of the rows.
-    return Scores(collective.gather(np.concatenate(logits)), rows.label, rows.patients)
+    scores = Scores(collective.gather(np.concatenate(logits)), rows.label, rows.patients, rows.centres)
+    _refuse_not_finite(scores, event)
+    return scores
+
+
+def _refuse_not_finite(scores: Scores, split: str) -> None:
+    if not np.all(np.isfinite(scores.logit)):
+        raise InputError(f"the {split} scores are not finite", remedy="lower train.learning_rate")
 
 
 def _validation_row(scores: Scores | None) -> dict[str, float | None]:
     if scores is None:
         return {"validation_loss": None, "validation_auc": None}
-    if not np.all(np.isfinite(scores.logit)):
-        raise InputError("the validation scores are not finite", remedy="lower train.learning_rate")
     return {"validation_loss": log_loss(scores), "validation_auc": area_under_curve(scores)}
 
 

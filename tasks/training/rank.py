@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import horovod.tensorflow as hvd
 import keras
 import tensorflow as tf
 
 from tasks.errors import InputError
 from tasks.training.cohort import read_cohort
-from tasks.training.folder import LOG_NAME
+from tasks.training.folder import LOG_NAME, TENSORBOARD_NAME
 from tasks.training.job import TrainingJob, verify_shard
 from tasks.training.log import TrainingLog
 from tasks.training.loop import train_epochs
 from tasks.training.models import build
 from tasks.training.results import write_results
+from tasks.training.tensorboard import TensorBoardEvents
 
 _POLICIES = {"float32": "float32", "float16": "mixed_float16", "bfloat16": "mixed_bfloat16"}
 
@@ -31,8 +34,7 @@ def run_rank(job: TrainingJob) -> None:
     _configure_devices(job.threads)
     if hvd.size() != job.ranks:
         raise InputError(f"{hvd.size()} ranks were started for a job of {job.ranks}", remedy="use `camnet train`")
-    log_path = job.model_folder / LOG_NAME if hvd.rank() == 0 else None
-    with TrainingLog(log_path) as log:
+    with _open_log(job.model_folder) as log:
         log.write("start", architecture=job.config.architecture, ranks=job.ranks, controller=job.config.controller)
         _verify_share(job, log)
         cohort = read_cohort([shard.path for shard in job.shards])
@@ -53,6 +55,12 @@ def run_rank(job: TrainingJob) -> None:
         log.write("trained", best_epoch=trained.best_epoch)
         if hvd.rank() == 0:
             write_results(model, trained, cohort, job)
+
+
+def _open_log(model_folder: Path) -> TrainingLog:
+    if hvd.rank() != 0:
+        return TrainingLog(None)
+    return TrainingLog(model_folder / LOG_NAME, TensorBoardEvents(model_folder / TENSORBOARD_NAME))
 
 
 def _verify_share(job: TrainingJob, log: TrainingLog) -> None:

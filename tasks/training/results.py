@@ -12,20 +12,28 @@ from tasks import atomic
 from tasks.digests import file_digest
 from tasks.patches.attributes import code_version
 from tasks.training.architectures import ARCHITECTURES
-from tasks.training.card import ModelCard, ShardOfModel, write_card
+from tasks.training.card import ModelCard, ShardOfModel, SplitMetrics, Threshold, write_card
 from tasks.training.cohort import SPLITS, Cohort
 from tasks.training.curves import draw_curves
-from tasks.training.folder import CARD_NAME, CURVES_NAME, LOG_NAME, WEIGHTS_NAME
+from tasks.training.folder import (
+    CARD_NAME,
+    CURVES_NAME,
+    LOG_NAME,
+    RELIABILITY_NAME,
+    ROC_NAME,
+    WEIGHTS_NAME,
+)
 from tasks.training.job import TrainingJob
 from tasks.training.log import read_log
 from tasks.training.loop import Trained
-from tasks.training.metrics import split_metrics
+from tasks.training.metrics import choose_threshold, split_metrics
+from tasks.training.quality_figures import draw_reliability, draw_roc
 
 _PACKAGES = ("tensorflow-cpu", "tensorflow", "keras", "horovod", "numpy", "h5py")
 
 
 def write_results(model: keras.Model, trained: Trained, cohort: Cohort, job: TrainingJob) -> ModelCard:
-    """Write weights, curves and, last, the card into the job's model folder.
+    """Write weights, pictures and, last, the card into the job's model folder.
 
     Raises
     ------
@@ -41,14 +49,14 @@ def write_results(model: keras.Model, trained: Trained, cohort: Cohort, job: Tra
     title = f"{job.config.architecture}, {len(cohort.rows('train')):,} patches, {job.ranks} ranks"
     draw_curves(folder / CURVES_NAME, read_log(folder / LOG_NAME), title=title)
     card = _card(model, trained, cohort, job, file_digest(weights))
+    draw_roc(folder / ROC_NAME, card.metrics, title=title)
+    draw_reliability(folder / RELIABILITY_NAME, card.metrics, title=title)
     write_card(folder / CARD_NAME, card)
     return card
 
 
 def _card(model: keras.Model, trained: Trained, cohort: Cohort, job: TrainingJob, weights_digest: str) -> ModelCard:
-    metrics = (
-        () if trained.validation is None else (split_metrics(trained.validation, split="validation", seed=job.seed),)
-    )
+    threshold = choose_threshold(trained.validation, job.config.threshold)
     return ModelCard(
         key=job.key,
         architecture=job.config.architecture,
@@ -61,7 +69,8 @@ def _card(model: keras.Model, trained: Trained, cohort: Cohort, job: TrainingJob
         manifest_digest=job.manifest_digest,
         shards=_shards(cohort, job),
         split_patients={split: patients for split in SPLITS if (patients := cohort.patients(split))},
-        metrics=metrics,
+        metrics=_metrics(trained, job, threshold),
+        threshold=threshold,
         epochs_run=trained.epochs_run,
         best_epoch=trained.best_epoch,
         ranks=job.ranks,
@@ -70,6 +79,18 @@ def _card(model: keras.Model, trained: Trained, cohort: Cohort, job: TrainingJob
         versions=_versions(),
         weights_digest=weights_digest,
     )
+
+
+def _metrics(trained: Trained, job: TrainingJob, threshold: Threshold) -> tuple[SplitMetrics, ...]:
+    """Measure what was scored; the test split had no part in any choice."""
+    measured = []
+    if trained.validation is not None:
+        measured.append(split_metrics(trained.validation, split="validation", seed=job.seed, threshold=threshold.value))
+    if trained.test is not None:
+        measured.append(
+            split_metrics(trained.test, split="test", seed=job.seed, threshold=threshold.value, held_out=True)
+        )
+    return tuple(measured)
 
 
 def _shards(cohort: Cohort, job: TrainingJob) -> tuple[ShardOfModel, ...]:

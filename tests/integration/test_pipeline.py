@@ -104,6 +104,9 @@ def test_training_is_distributed_and_splits_by_patient(run: FinishedRun) -> None
     tested = {shard.patient for shard in card.shards if shard.split == "test"}
     assert tested
     assert not tested & {shard.patient for shard in card.shards if shard.split != "test"}
+    measured = {metrics.split: metrics for metrics in card.metrics}
+    assert measured["test"].held_out
+    assert sum(centre.rows for centre in measured["test"].centres) == measured["test"].rows
 
 
 def test_only_slides_that_were_not_trained_on_are_scored(run: FinishedRun) -> None:
@@ -126,6 +129,10 @@ def test_the_report_is_self_contained_and_shows_every_stage_and_heatmap(run: Fin
     assert run.state.inferred is not None
     for slide in run.state.inferred.slides:
         assert slide.scores.slide in text
+    assert "test: measured once, after the training" in page.section("training")
+    alts = [picture["alt"] for picture in page.all("img")]
+    for drawn in ("Training curves", "ROC curves", "Reliability diagrams"):
+        assert sum(alt.startswith(drawn) for alt in alts) == 1
     assert "streams" in text
     assert "Mb/s" in text
 

@@ -93,10 +93,10 @@ def test_the_policy_stops_what_would_get_past_the_escaping(data: ReportData, fol
 def test_the_page_is_drawn_light_and_dark_within_its_window(folder: Path, tmp_path: Path, width: int) -> None:
     drawn = {}
     for dark in (False, True):
-        screenshot((folder / "report.html").as_uri(), tmp_path / f"{dark}.png", width, 3000, dark=dark)
+        screenshot((folder / "report.html").as_uri(), tmp_path / f"{dark}.png", width, 4000, dark=dark)
         with Image.open(tmp_path / f"{dark}.png") as image:
             drawn[dark] = np.asarray(image.convert("RGB"))
-    assert all(picture.shape == (3000, width, 3) for picture in drawn.values())
+    assert all(picture.shape == (4000, width, 3) for picture in drawn.values())
     assert all(len(np.unique(picture[::7, ::7].reshape(-1, 3), axis=0)) > 1000 for picture in drawn.values())
     assert np.median(drawn[False]) > 240
     assert np.median(drawn[True]) < 40

@@ -18,13 +18,16 @@ from tasks.training.cohort import read_cohort
 from tasks.training.metrics import Scores, area_under_curve
 from tasks.training.model_folder import read_model
 from tasks.training.train import train
-from tests.services.texture_shards import TextureShard, texture_cohort, write_texture_shard
+from tests.services.tensorboard_events import read_scalars
+from tests.services.texture_shards import TextureShard, balanced, texture_cohort, write_texture_shard
 
 CONFIG = TrainConfig(architecture="CamNetSmall", epochs=3, learning_rate=0.02, silence_s=120)
 
 
 def trained(folder: Path, name: str, *, controller: Literal["gloo", "mpi"] = "gloo") -> tuple[ModelCard, list[Any]]:
     shards = texture_cohort(folder / "shards")
+    tests = [TextureShard(f"patient_02{index}", "test", balanced(60), centre=index) for index in range(2)]
+    shards += [write_texture_shard(folder / "shards", test) for test in tests]
     events: list[Any] = []
     card = train(
         CONFIG.model_copy(update={"controller": controller}),
@@ -50,10 +53,14 @@ def test_two_ranks_learn_two_textures_reproducibly_under_both_controllers(tmp_pa
         "curves.png",
         "log.jsonl",
         "model.weights.h5",
+        "reliability.png",
+        "roc.png",
+        "tensorboard",
     ]
     assert not [path for path in tmp_path.iterdir() if path.name.endswith(".part")]
     check_card(card)
     check_log(folder / "log.jsonl", events)
+    check_tensorboard(folder / "tensorboard", events)
     check_scores(folder, card)
     again, _ = trained(tmp_path, "again", controller="mpi")
     # Bit by bit: with two ranks, sums over the ranks have one order only.
@@ -65,12 +72,21 @@ def check_card(card: ModelCard) -> None:
     assert card.equal_weights_over_ranks is True
     assert (card.ranks, card.epochs_run, card.key, card.manifest_digest) == (2, 3, "key-1", "sha256:m")
     assert card.split_patients["validation"] == ("patient_010", "patient_011")
-    assert [shard.rows for shard in card.shards] == [160] * 4 + [80] * 2
-    [metrics] = card.metrics
-    assert metrics.auc is not None
-    assert metrics.auc.value > 0.95
-    assert metrics.auc.low is not None
-    assert metrics.auc.low <= metrics.auc.value
+    assert [shard.rows for shard in card.shards] == [160] * 4 + [80] * 2 + [60] * 2
+    validation, test = card.metrics
+    for metrics in card.metrics:
+        assert metrics.auc is not None
+        assert metrics.auc.value > 0.95
+        assert metrics.auc.low is not None
+        assert metrics.auc.low <= metrics.auc.value
+    assert card.threshold is not None
+    assert (card.threshold.rule, card.threshold.value) == ("youden", validation.threshold)
+    assert validation.confusion is not None
+    assert validation.confusion.sensitivity is not None
+    assert validation.confusion.sensitivity.value > 0.9
+    assert (validation.split, validation.held_out, validation.centres) == ("validation", False, ())
+    assert (test.split, test.held_out, test.rows, test.threshold) == ("test", True, 120, validation.threshold)
+    assert [(one.centre, one.rows, one.patients) for one in test.centres] == [(0, 60, 1), (1, 60, 1)]
 
 
 def check_log(path: Path, events: list[Any]) -> None:
@@ -81,17 +97,28 @@ def check_log(path: Path, events: list[Any]) -> None:
     assert epochs[-1]["loss"] < epochs[0]["loss"]
 
 
+def check_tensorboard(folder: Path, events: list[Any]) -> None:
+    scalars = read_scalars(folder)
+    epochs = [row for row in events if row["event"] == "epoch"]
+    for name in ("loss", "validation_auc", "learning_rate", "patches_per_s"):
+        steps, values = zip(*scalars[f"epoch/{name}"], strict=True)
+        assert list(steps) == [row["epoch"] for row in epochs]
+        assert list(values) == pytest.approx([row[name] for row in epochs])
+
+
 def check_scores(folder: Path, card: ModelCard) -> None:
     """The model as it is read back scores as its card says: no skew between training and inference."""
     model, _ = read_model(folder)
-    rows = read_cohort(sorted(folder.parent.glob("shards/*.h5"))).rows("validation")
-    logits = []
-    for facts in rows.shards:
-        with open_shard(facts.path) as shard:
-            logits.append(np.asarray(model(shard.read(np.arange(shard.rows))))[:, 0])
-    scores = Scores(np.concatenate(logits).astype(np.float64), rows.label, rows.patients)
-    assert card.metrics[0].auc is not None
-    assert area_under_curve(scores) == pytest.approx(card.metrics[0].auc.value, abs=1e-9)
+    cohort = read_cohort(sorted(folder.parent.glob("shards/*.h5")))
+    for metrics in card.metrics:
+        rows = cohort.rows(metrics.split)
+        logits = []
+        for facts in rows.shards:
+            with open_shard(facts.path) as shard:
+                logits.append(np.asarray(model(shard.read(np.arange(shard.rows))))[:, 0])
+        scores = Scores(np.concatenate(logits).astype(np.float64), rows.label, rows.patients)
+        assert metrics.auc is not None
+        assert area_under_curve(scores) == pytest.approx(metrics.auc.value, abs=1e-9)
 
 
 def test_a_shard_that_changed_after_its_transfer_stops_the_training(tmp_path: Path) -> None:

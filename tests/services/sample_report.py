@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import matplotlib as mpl
@@ -12,6 +12,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tasks.report.data import Failure, HeatmapRow, ReportData, Score, SlideRow, StageTime, TransferRow
+from tasks.report.quality import quality_rows
+from tasks.train_config import TrainConfig
+from tasks.training.card import ModelCard
+from tasks.training.curves import draw_curves
+from tasks.training.metrics import Scores, choose_threshold, split_metrics
+from tasks.training.quality_figures import draw_reliability, draw_roc
 
 HOSTILE_NAME = "<img src=x onerror=alert(1)>"
 UNREADABLE = "patient_046_node_3"
@@ -60,7 +66,10 @@ def sample_report(folder: Path) -> ReportData:
         slides=_slides(),
         transfers=_transfers(),
         model=_model(),
+        quality=quality_rows(sample_card()),
         curves=_curves(folder),
+        roc=_quality_picture(folder, "roc.png"),
+        reliability=_quality_picture(folder, "reliability.png"),
         patch_auc=Score(value=0.953, low=0.914, high=0.981, note=""),
         slide_auc=Score(value=None, low=None, high=None, note="needs 3 positive slides or more, there are 2"),
         heatmaps=tuple(_heatmap(folder, number, row) for number, row in enumerate(SPECIMENS) if row.split == "test"),
@@ -94,7 +103,10 @@ def empty_report() -> ReportData:
         slides=(),
         transfers=(),
         model={},
+        quality=(),
         curves=None,
+        roc=None,
+        reliability=None,
         patch_auc=None,
         slide_auc=None,
         heatmaps=(),
@@ -208,23 +220,74 @@ def _model() -> dict[str, str]:
         "Epochs": "10, best epoch 8",
         "Patients": "3 training, 1 validation, 2 test",
         "Labels": "normal, tumour",
-        "Validation AUC": "0.948",
+        "Threshold": "tumour from 0.493 up (highest sensitivity + specificity on the validation split)",
         "Weights": "sha256:5d1f0c6b2f3e4a7988aab0c1d2e3f405162738495a6b7c8d9e0f1a2b3c4d5e6f",
     }
 
 
+def sample_card() -> ModelCard:
+    """Card of a model that was validated on two centres and tested on three, one of which has no tumour."""
+    validation = _scores(seed=1, patients=8, centres=2)
+    test = _scores(seed=2, patients=12, centres=3)
+    only_normal = test.centre == 2
+    test = replace(test, label=np.where(only_normal, 0, test.label).astype(np.int8))
+    threshold = choose_threshold(validation, "youden")
+    return ModelCard(
+        key="k",
+        architecture="MobileNetV2",
+        patch_px=224,
+        mpp=0.243,
+        normalisation="in graph: x / 127.5 - 1",
+        parameters=2_259_265,
+        config=TrainConfig(architecture="MobileNetV2"),
+        seed=7,
+        manifest_digest=None,
+        shards=(),
+        split_patients={},
+        metrics=(
+            split_metrics(validation, split="validation", seed=7, threshold=threshold.value),
+            split_metrics(test, split="test", seed=7, threshold=threshold.value, held_out=True),
+        ),
+        threshold=threshold,
+        epochs_run=10,
+        best_epoch=8,
+        ranks=2,
+        controller="gloo",
+        equal_weights_over_ranks=True,
+        versions={},
+        weights_digest="sha256:5d1f",
+    )
+
+
+def _scores(*, seed: int, patients: int, centres: int) -> Scores:
+    random = np.random.default_rng(seed)
+    label = random.integers(0, 2, 4000).astype(np.int8)
+    patient = random.integers(0, patients, 4000)
+    logit = 2 * random.normal(size=4000) + 4.5 * (label - 0.5) + random.normal(size=patients)[patient]
+    return Scores(logit, label, np.array([f"patient_{k:03}" for k in patient]), patient % centres)
+
+
+def _quality_picture(folder: Path, name: str) -> Path:
+    draw = draw_roc if name == "roc.png" else draw_reliability
+    draw(folder / name, sample_card().metrics, title="MobileNetV2, 4,512 patches, 2 ranks")
+    return Path(name)
+
+
 def _curves(folder: Path) -> Path:
-    epochs = np.arange(1, 11)
-    figure = Figure(figsize=(9, 3.4), layout="constrained")
-    loss, quality = figure.subplots(1, 2)
-    loss.plot(epochs, 0.62 * np.exp(-epochs / 4) + 0.12, label="training")
-    loss.plot(epochs, 0.55 * np.exp(-epochs / 4) + 0.19, label="validation")
-    quality.plot(epochs, 0.96 - 0.3 * np.exp(-epochs / 3), label="validation")
-    loss.set(xlabel="epoch", ylabel="log loss (nats a patch)")
-    quality.set(xlabel="epoch", ylabel="patch AUC")
-    loss.legend()
-    quality.legend()
-    figure.savefig(folder / "curves.png", dpi=150)
+    log = [
+        {
+            "event": "epoch",
+            "epoch": epoch,
+            "loss": 0.62 * np.exp(-epoch / 4) + 0.12,
+            "validation_loss": 0.55 * np.exp(-epoch / 4) + 0.19,
+            "validation_auc": 0.96 - 0.3 * np.exp(-epoch / 3),
+            "learning_rate": 0.001 * (1 + np.cos(np.pi * epoch / 10)),
+            "patches_per_s": 41.3 - epoch % 3,
+            "best": epoch <= 8,
+        }
+        for epoch in range(1, 11)
+    ]
+    draw_curves(folder / "curves.png", log, title="MobileNetV2, 4,512 patches, 2 ranks")
     return Path("curves.png")
 
 

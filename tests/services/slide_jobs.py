@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tasks.config import CohortConfig, PreprocessConfig
+from tasks.cohort_config import CohortConfig
+from tasks.config import PreprocessConfig
 from tasks.patches.slide_job import SlideJob
 from tasks.slides.cohort import find_slides
 

@@ -26,6 +26,7 @@ class TextureShard:
     labels: tuple[int, ...]
     patch_px: int = SIDE_PX
     mpp: float = 0.25
+    centre: int | None = None
 
 
 def balanced(rows: int) -> tuple[int, ...]:
@@ -47,7 +48,8 @@ def write_texture_shard(folder: Path, shard: TextureShard, *, seed: int = 0) -> 
     """Write one shard into `folder`; give its path and digest."""
     generator = np.random.default_rng([seed, *shard.patient.encode()])
     pixels = np.stack([texture(label, shard.patch_px, generator) for label in shard.labels])
-    return write_pixels_shard(folder, shard.patient, shard.split, pixels, np.array(shard.labels, np.int8), shard.mpp)
+    label = np.array(shard.labels, np.int8)
+    return write_pixels_shard(folder, shard.patient, shard.split, pixels, label, shard.mpp, shard.centre)
 
 
 def write_pixels_shard(
@@ -57,6 +59,7 @@ def write_pixels_shard(
     pixels: NDArray[np.uint8],
     label: NDArray[np.int8],
     mpp: float = 0.25,
+    centre: int | None = None,
 ) -> ShardOfJob:
     """Write given patches as a shard of random positions."""
     rows, side_px = len(label), pixels.shape[1]
@@ -65,6 +68,7 @@ def write_pixels_shard(
         slide=f"{patient}_node_0",
         slide_digest=f"sha256:{'0' * 64}",
         patient=patient,
+        centre=centre,
         split=split,
         truth="tumour",
         level=0,

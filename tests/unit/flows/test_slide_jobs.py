@@ -77,6 +77,18 @@ def test_a_job_has_what_the_table_of_slides_says_and_else_what_the_run_says(tmp_
     }
 
 
+def test_split_lists_choose_the_slides_too(tmp_path: Path) -> None:
+    for name in ("patient_001_node_0.tif", "patient_001_node_3.tif", "patient_002_node_1.tif"):
+        (tmp_path / name).touch()
+    (tmp_path / "list.csv").write_text("all500, tumor/level7/centre0/patient001/node3/patches, 4, train\n")
+    data = {"cohort": {"slides": ".", "split": "lists", "split_lists": ["list.csv"]}}
+    context = make_context(parse_config(data, folder=tmp_path, source="test"), tmp_path, "embedded")
+    assert [(job.record.name, job.split) for job in slide_jobs(context)] == [
+        ("patient_001_node_0", "train"),
+        ("patient_001_node_3", "train"),
+    ]
+
+
 def test_a_large_slide_is_the_work_of_several_and_is_finished_when_all_of_it_is(context: RunContext) -> None:
     cut = {"grid_part_positions": 400, "grid_stride_px": 64, "grid_splits": ("train", "validation", "test")}
     config = context.config.preprocess.model_copy(update=cut)

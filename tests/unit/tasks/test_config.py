@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,8 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flows.commands import demo
-from tasks.config import CohortConfig, PreprocessConfig, RunConfig, load_config, parse_config, validated
+from tasks.cohort_config import CohortConfig
+from tasks.config import PreprocessConfig, RunConfig, load_config, parse_config, validated
 from tasks.errors import InputError
+from tasks.train_config import TrainConfig
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 LEAST: dict[str, Any] = {"cohort": {"slides": "slides"}}
@@ -72,8 +75,8 @@ def test_a_wrong_key_is_named_with_the_nearest_known_one(data: dict[str, Any], s
         ({"preprocess": 5}, "preprocess = 5"),
         ({"preprocess": {"window_percent": [20, 10]}}, "window_percent must be [from, to) with 0 <= from < to <= 100"),
         ({"preprocess": {"window_percent": [10, 10]}}, "window_percent must be [from, to)"),
-        ({"preprocess": {"window_percent": [-1, 10]}}, "window_percent must be [from, to)"),
-        ({"preprocess": {"window_percent": [0, 100.5]}}, "window_percent must be [from, to)"),
+        ({"preprocess": {"window_percent": [-1, 10]}}, "preprocess.window_percent.0 = -1"),
+        ({"preprocess": {"window_percent": [0, 100.5]}}, "preprocess.window_percent.1 = 100.5"),
         ({"preprocess": {"window_percent": [0]}}, "preprocess.window_percent.1"),
         ({"preprocess": {"grid_jitter": 1.5}}, "preprocess.grid_jitter = 1.5"),
         (
@@ -185,6 +188,46 @@ def test_the_schema_tells_units_and_ranges_of_every_section() -> None:
     assert (train["epochs"]["minimum"], train["epochs"]["maximum"], train["epochs"]["default"]) == (1, 10_000, 10)
     assert "µm per pixel" in schema["$defs"]["TissueConfig"]["properties"]["mask_mpp"]["description"]
     assert all(part["additionalProperties"] is False for part in [schema, *schema["$defs"].values()])
+
+
+def numbers(schema: dict[str, Any]) -> list[dict[str, Any]]:
+    """The numbers that a value may be, or be made of."""
+    kinds = schema.get("anyOf", [schema])
+    inner = [part for kind in kinds for part in [kind.get("items", {}), *kind.get("prefixItems", [])]]
+    return [kind for kind in [*kinds, *inner] if kind.get("type") in ("number", "integer")]
+
+
+def values(schema: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """Name and schema of each value, in all sections."""
+    sections = {"": schema, **schema["$defs"]}
+    found = [(f"{name}.{key}", of) for name, part in sections.items() for key, of in part["properties"].items()]
+    return [(name, of) for name, of in found if "$ref" not in of]
+
+
+def test_every_value_is_described_and_every_number_has_a_unit_and_a_range() -> None:
+    units = (
+        "µm|pixels?|px|patch|patches|bytes|seconds?|epochs?|share|percent|gray levels?|values|positions|numbers?|ranks"
+        "|times|tries|connections|factor|exponent|probability|quantile|step a unit|standard deviation"
+    )
+    described = values(RunConfig.model_json_schema())
+    assert len(described) > 60
+    for name, schema in described:
+        told = schema.get("description", "")
+        assert len(told) > 10, f"{name} is not described"
+        for number in numbers(schema):
+            assert {"minimum", "exclusiveMinimum"} & set(number), f"{name} has no least value"
+            assert {"maximum", "exclusiveMaximum"} & set(number), f"{name} has no greatest value"
+            assert re.search(rf"\b({units})\b", told), f"{name} has no unit: {told}"
+
+
+def test_every_key_that_is_misspelt_is_answered_with_the_right_one() -> None:
+    for section, model in (("train", TrainConfig), ("preprocess", PreprocessConfig), ("cohort", CohortConfig)):
+        for key in model.model_fields:
+            wrong = key[:-1] if len(key) > 3 else f"{key}{key[-1]}"
+            if wrong not in model.model_fields:
+                said = refused({"cohort": {"slides": "s"}} | {section: {wrong: 1}})
+                assert f"unknown key '{section}.{wrong}' (did you mean " in said
+                assert f"'{key}'?" in said
 
 
 def test_the_configuration_of_the_demonstration_is_valid() -> None:

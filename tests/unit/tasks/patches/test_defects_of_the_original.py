@@ -13,7 +13,8 @@ import openslide
 import pytest
 import tifffile
 
-from tasks.config import CohortConfig, PreprocessConfig
+from tasks.cohort_config import CohortConfig
+from tasks.config import PreprocessConfig
 from tasks.patches.candidates import NORMAL, TUMOUR, UNKNOWN, Selection
 from tasks.patches.preprocess import preprocess_slide
 from tasks.patches.sampling import SlideMasks, sample_grid, sample_random

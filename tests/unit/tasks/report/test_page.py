@@ -63,7 +63,7 @@ def hostile(data: ReportData) -> ReportData:
 def test_the_page_is_complete_in_itself(page: Page) -> None:
     assert page.leaks() == []
     pictures = page.all("img")
-    assert len(pictures) == 1 + 2 * 4 + len(SPECIMENS)
+    assert len(pictures) == 3 + 2 * 4 + len(SPECIMENS)
     assert all(picture["src"].startswith(("data:image/png;base64,", "data:image/jpeg;base64,")) for picture in pictures)
     assert all(len(picture["alt"]) > 20 for picture in pictures)
 
@@ -207,13 +207,27 @@ def test_a_run_without_anything_leaves_no_hole(folder: Path) -> None:
     assert "Patch AUC not computed" in page.text_of("dl", **{"class": "figures"})[0]
 
 
+def test_the_quality_of_the_model_is_told_by_split_and_centre(page: Page, data: ReportData) -> None:
+    said = page.section("training")
+    validation, _, _, test = data.quality[:4]
+    for row in (validation, test):
+        for figure in (row.auc, row.accuracy, row.sensitivity, row.specificity, row.log_loss, row.brier):
+            assert figure is not None
+            assert f"{figure.value:.3f} {figure.low:.2f} to {figure.high:.2f}" in said
+    assert "validation: chose the epoch and, unless it is stated, the threshold" in said
+    assert "test: measured once, after the training; nothing was chosen by it" in said
+    # The third centre of the test split has no tumour.
+    assert [row.auc.value is None for row in data.quality] == [False] * 6 + [True]
+    assert said.count("one class only") == 1
+
+
 def test_pictures_that_stay_at_their_site_are_named(data: ReportData, folder: Path) -> None:
     kept, *others = data.heatmaps
     away = tuple(row.model_copy(update={"heatmap": None, "panel": None}) for row in others)
     page = Page(report_html(data.model_copy(update={"heatmaps": (kept, *away)}), folder))
     for section in ("heatmaps", "looked"):
         assert f"for {', '.join(row.slide for row in away)}: none was drawn, or it stays" in page.section(section)
-    assert len(page.all("img")) == 1 + 2 + len(SPECIMENS)
+    assert len(page.all("img")) == 3 + 2 + len(SPECIMENS)
 
 
 def test_one_class_has_no_area_and_a_reason(data: ReportData, folder: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.config import CohortConfig
+from tasks.cohort_config import CohortConfig
 from tasks.errors import InputError
 from tasks.slides.cohort import SlideRecord, find_slides
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.config import CohortConfig
+from tasks.cohort_config import CohortConfig
 from tasks.errors import InputError
 from tasks.slides.cohort import SlideRecord, find_slides
 from tasks.slides.split import assign_splits

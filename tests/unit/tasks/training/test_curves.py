@@ -16,6 +16,8 @@ def epoch(number: int, *, auc: float | None, best: bool) -> dict[str, Any]:
         "loss": 0.7 / number,
         "validation_loss": None if auc is None else 0.8 / number,
         "validation_auc": auc,
+        "learning_rate": 0.01 / number,
+        "patches_per_s": 100.0 + number,
         "best": best,
     }
 
@@ -33,9 +35,13 @@ def has_colour(picture: np.ndarray[Any, np.dtype[np.uint8]], colour: tuple[int, 
 def test_the_picture_shows_training_and_validation(tmp_path: Path) -> None:
     log = [{"event": "start"}, epoch(1, auc=0.6, best=True), epoch(2, auc=0.9, best=True), {"event": "trained"}]
     picture = drawn(tmp_path / "curves.png", log)
-    assert picture.shape == (456, 1080, 3)
-    assert has_colour(picture, (0x00, 0x72, 0xB2))
-    assert has_colour(picture[:, 540:], (0xD5, 0x5E, 0x00))
+    assert picture.shape == (816, 1080, 3)
+    training, validation = (0x00, 0x72, 0xB2), (0xD5, 0x5E, 0x00)
+    for panel in (picture[:408, :540], picture[408:, :540], picture[408:, 540:]):
+        assert has_colour(panel, training)
+    assert has_colour(picture[:408, :540], validation)
+    assert has_colour(picture[:408, 540:], validation)
+    assert not has_colour(picture[408:], validation)
 
 
 def test_without_validation_there_is_the_training_curve_alone(tmp_path: Path) -> None:

@@ -47,4 +47,4 @@ def test_without_validation_the_last_epoch_is_kept(model: keras.Model) -> None:
 
 def test_scores_that_are_not_finite_stop_the_training() -> None:
     with pytest.raises(InputError, match="not finite"):
-        loop._validation_row(scores(1, float("nan"), 0, 0))
+        loop._refuse_not_finite(scores(1, float("nan"), 0, 0), "validation")

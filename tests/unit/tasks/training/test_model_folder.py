@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -96,3 +97,29 @@ def test_publishing_replaces_the_whole_folder(folder: Path, tmp_path: Path) -> N
     assert sorted(path.name for path in folder.iterdir()) == sorted([CARD_NAME, WEIGHTS_NAME])
     assert read_model(folder)[1].seed == 2
     assert list(complete.parent.iterdir()) == []
+
+
+def test_a_card_of_the_first_version_is_still_read(folder: Path) -> None:
+    stated = json.loads((folder / CARD_NAME).read_text())
+    estimate = {"value": 0.9, "low": 0.8, "high": 0.95}
+    del stated["threshold"]
+    for key in ("threshold", "measure_test"):
+        del stated["config"][key]
+    stated["metrics"] = [
+        {"split": "validation", "rows": 9, "tumour_rows": 4, "patients": 2, "threshold": 0.5}
+        | dict.fromkeys(("auc", "accuracy", "log_loss"), estimate)
+    ]
+    (folder / CARD_NAME).write_text(json.dumps(stated))
+    card = read_model(folder)[1]
+    assert card.threshold is None
+    [metrics] = card.metrics
+    assert metrics.accuracy.low == 0.8
+    assert (metrics.held_out, metrics.confusion, metrics.roc, metrics.centres) == (False, None, None, ())
+
+
+def test_a_model_folder_is_published_with_its_folders(tmp_path: Path) -> None:
+    made = tmp_path / "part"
+    (made / "tensorboard").mkdir(parents=True)
+    (made / "tensorboard" / "events").write_text("1")
+    publish(made, tmp_path / "model")
+    assert (tmp_path / "model" / "tensorboard" / "events").read_text() == "1"

@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
-from tasks.config import CohortConfig, TissueConfig
+from tasks.cohort_config import CohortConfig
+from tasks.config import TissueConfig
 from tasks.errors import InputError
 from tasks.slides.annotation_files import read_annotations
 from tasks.slides.annotations import tumour_mask
