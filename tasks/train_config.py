@@ -42,6 +42,21 @@ class TrainConfig(Settings):
     )
     compression: Literal["none", "float16"] = Field("none", description="of gradients on their way between ranks")
     augment: bool = Field(True, description="flips, right-angle turns, small changes of colour")
+    window_mb: int = Field(
+        512,
+        ge=1,
+        le=1_000_000,
+        description="10^6 bytes of patches that a rank mixes; tiles mix better with more",
+    )
+    run_rows: int | None = Field(
+        None,
+        ge=1,
+        le=4096,
+        description="neighbours that are read together; default: 2 (raw, jpeg), 16 (tiles)",
+    )
+    reader_threads: int | None = Field(
+        None, ge=1, le=256, description="read and decode while the step runs; default: the threads of a rank, 8 at most"
+    )
     ranks: int | None = Field(None, ge=1, description="Horovod ranks; default: the site's slots")
     controller: Literal["gloo", "mpi"] = "gloo"
     silence_s: float = Field(900.0, gt=0, description="a training that says nothing for this long is ended")

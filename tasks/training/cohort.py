@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.config import Split
+from tasks.config import Encoding, Split
 from tasks.errors import InputError
 from tasks.patches.store import open_shard
 
@@ -30,6 +30,7 @@ class ShardFacts:
     patch_px: int
     mpp: float
     label: NDArray[np.int8]
+    encoding: Encoding = "raw"
 
 
 @dataclass(frozen=True)
@@ -129,6 +130,7 @@ def _read_facts(path: Path) -> ShardFacts:
             patch_px=stated.patch_px,
             mpp=stated.mpp,
             label=shard.label,
+            encoding=stated.encoding,
         )
 
 

@@ -25,6 +25,8 @@ from tasks.training.metrics import Scores, area_under_curve, log_loss
 from tasks.training.schedule import LearningRate
 from tasks.training.step import make_optimizer, make_score_step, make_train_step
 
+_MOST_READER_THREADS = 8
+
 
 @dataclass(frozen=True)
 class Trained:
@@ -77,7 +79,7 @@ def train_epochs(model: keras.Model, cohort: Cohort, job: TrainingJob, log: Trai
     for epoch in range(1, job.config.epochs + 1):
         measured = trainer.run_epoch(epoch)
         collective.average_statistics(model)
-        scores = _score_rows(score, validation, job.config.batch_size, log) if len(validation) else None
+        scores = _score_rows(score, validation, job, log) if len(validation) else None
         measured |= _validation_row(scores)
         is_best = _keep_best(best, model, epoch, scores)
         log.write("epoch", epoch=epoch, epochs=job.config.epochs, **measured, best=is_best)
@@ -115,7 +117,7 @@ class _Trainer:
         self._step = make_train_step(self._job.config, self._model, self._optimizer)
 
     def run_epoch(self, epoch: int) -> dict[str, float | None]:
-        """Train one epoch (from 1); give its loss over all ranks, the last rate and the speed."""
+        """Train one epoch (from 1); give its loss over all ranks, the last rate, speed and mean wait for input."""
         self._begin_stage(epoch)
         config, started = self._job.config, time.monotonic()
         plan = train_epoch(
@@ -125,23 +127,28 @@ class _Trainer:
             rank=hvd.rank(),
             ranks=hvd.size(),
             batch_size=config.batch_size,
-            patch_bytes=3 * self._rows.shards[0].patch_px ** 2,
+            window_mb=config.window_mb,
+            run_rows=config.run_rows,
         )
         rate = LearningRate.of(config, ranks=hvd.size(), steps_per_epoch=plan.steps)
-        loss = 0.0
-        for step, batch in enumerate(read_batches(self._rows, plan)):
+        loss, waiting_s = 0.0, 0.0
+        for step, batch in enumerate(read_batches(self._rows, plan, threads=_reader_threads(self._job))):
+            waiting_s += batch.waiting_s
             self._optimizer.learning_rate.assign(rate.at((epoch - 1) * plan.steps + step))
             loss += self._train_batch(batch, epoch, step, hvd.size() / plan.all_rows[step])
             done = int(plan.all_rows[: step + 1].sum())
             speed = round(done / (time.monotonic() - started), 1)
             self._log.progress("step", epoch=epoch, step=step + 1, steps=plan.steps, patches_per_s=speed)
         seconds = time.monotonic() - started
+        loss, waiting_s = collective.total([loss, waiting_s / hvd.size()]).tolist()
         return {
-            "loss": float(collective.total([loss])[0]) / len(self._rows),
+            "loss": loss / int(plan.all_rows.sum()),
             "learning_rate": rate.at(epoch * plan.steps - 1),
             "steps": plan.steps,
             "seconds": round(seconds, 3),
-            "patches_per_s": round(len(self._rows) / seconds, 1),
+            "patches_per_s": round(int(plan.all_rows.sum()) / seconds, 1),
+            "waiting_s": round(waiting_s, 3),
+            "waiting_share": round(waiting_s / seconds, 4),
         }
 
     def _train_batch(self, batch: Batch, epoch: int, step: int, scale: float) -> float:
@@ -169,17 +176,20 @@ class _Trainer:
 
 
 def _score_rows(
-    score: Callable[[NDArray[np.uint8]], NDArray[np.float64]], rows: LabelledRows, batch_size: int, log: TrainingLog
+    score: Callable[[NDArray[np.uint8]], NDArray[np.float64]], rows: LabelledRows, job: TrainingJob, log: TrainingLog
 ) -> Scores:
     """Score all rows, each rank its share, and gather the logits: exact, whatever the number of ranks."""
-    side = rows.shards[0].patch_px
-    plan = score_epoch(rows, rank=hvd.rank(), ranks=hvd.size(), batch_size=batch_size, patch_bytes=3 * side**2)
+    plan = score_epoch(rows, rank=hvd.rank(), ranks=hvd.size(), batch_size=job.config.batch_size)
     logits = [np.empty(0)]
-    for step, batch in enumerate(read_batches(rows, plan)):
+    for step, batch in enumerate(read_batches(rows, plan, threads=_reader_threads(job))):
         logits.append(score(batch.pixels))
         log.progress("validation", step=step + 1, steps=plan.steps)
     # Ranks hold consecutive shares, so the joined logits are in the order of the rows.
     return Scores(collective.gather(np.concatenate(logits)), rows.label, rows.patients)
+
+
+def _reader_threads(job: TrainingJob) -> int:
+    return job.config.reader_threads or min(job.threads, _MOST_READER_THREADS)
 
 
 def _validation_row(scores: Scores | None) -> dict[str, float | None]:
