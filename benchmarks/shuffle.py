@@ -7,7 +7,8 @@ A cohort is drawn: half of the slides have 1,000 tumour and 1,000 normal patches
 random places of a slide with one to four round lesions, in the order of the shards (along a Z-order curve). No pixel is
 read.
 Orders of the same rows take turns over the seeds, one epoch each: "raw" and "tiles" are `train_epoch` for shards of
-these encodings (jpeg is as raw), "permutation" is perfect, "files" gives one shard after the other. The table has the mean over the seeds, and their standard deviation:
+these encodings (jpeg is as raw), "permutation" is perfect, "files" gives one shard after the other. The table has the
+mean over the seeds, and their standard deviation:
 
 - label_variance: of the share of tumour in a batch, over that of a perfect shuffle (hypergeometric); 1 is perfect
 - label_lag1: correlation of that share with that of the next batch; 0 is perfect

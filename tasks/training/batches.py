@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import sys
 import threading
 import time
 from collections import OrderedDict
@@ -23,6 +24,8 @@ STRETCH_ROWS = 64
 """Of one piece of work for a thread."""
 _STRETCHES_A_THREAD = 2
 _MOST_OPEN_SHARDS = 4096
+_REFERENCES_TO_FREE_BLOCK = 3
+"""Of the list of blocks, of the loop over it, and of the question."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,7 @@ class _Work:
     def __init__(self, rows: LabelledRows, plan: RankEpoch) -> None:
         self._rows, self._plan = rows, plan
         self._pixels: dict[int, NDArray[np.uint8]] = {}
+        self._memory = _Memory(int(plan.batch_rows.max(initial=0)), rows.shards[0].patch_px)
         self._first = np.cumsum(plan.batch_rows) - plan.batch_rows
         self._ends = self._cut()
         self.stretches = len(self._ends)
@@ -115,9 +119,8 @@ class _Work:
         start = int(self._ends[stretch - 1]) if stretch else 0
         places = self._plan.reading[start : self._ends[stretch]]
         steps = np.searchsorted(self._first, places, side="right") - 1
-        side = self._rows.shards[0].patch_px
         for step in set(steps.tolist()) - self._pixels.keys():
-            self._pixels[step] = np.empty((int(self._plan.batch_rows[step]), side, side, 3), np.uint8)
+            self._pixels[step] = self._memory.take(int(self._plan.batch_rows[step]))
         inside = (places - self._first[steps]).tolist()
         patches = [self._pixels[step][place] for step, place in zip(steps.tolist(), inside, strict=True)]
         return _Stretch(self._rows, self._plan.rows[places], patches)
@@ -127,6 +130,23 @@ class _Work:
         first = self._first[step]
         chosen = self._plan.rows[first : first + self._plan.batch_rows[step]]
         return Batch(self._pixels.pop(step), self._rows.label[chosen], chosen, waiting_s)
+
+
+class _Memory:
+    """Memory for batches, used again when no one has the batch any more: new pages cost more than reading."""
+
+    def __init__(self, rows: int, side_px: int) -> None:
+        self._shape = (rows, side_px, side_px, 3)
+        self._blocks: list[NDArray[np.uint8]] = []
+
+    def take(self, rows: int) -> NDArray[np.uint8]:
+        """Give memory for a batch, uint8 (rows, side_px, side_px, 3)."""
+        for block in self._blocks:
+            # Whatever still shows some of a block, such as a patch of its batch, refers to it too.
+            if sys.getrefcount(block) == _REFERENCES_TO_FREE_BLOCK:
+                return block[:rows]
+        self._blocks.append(np.empty(self._shape, np.uint8))
+        return self._blocks[-1][:rows]
 
 
 @dataclass(frozen=True)

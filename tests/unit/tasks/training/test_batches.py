@@ -116,6 +116,20 @@ def test_memory_is_taken_for_a_window_and_little_more(rows: LabelledRows, monkey
     assert max(held) < min(1_000_000 + stretches, len(rows) * patch_bytes)
 
 
+def test_memory_is_used_again_only_when_nothing_of_a_batch_is_kept(rows: LabelledRows) -> None:
+    plan = plan_of(rows, 4)
+    expected = [batch.pixels.copy() for batch in read_batches(rows, plan)]
+    kept: list[NDArray[np.uint8]] = []
+    addresses: set[int] = set()
+    for batch in read_batches(rows, plan):
+        addresses.add(batch.pixels.ctypes.data)
+        if len(kept) < 5:
+            kept.append(batch.pixels[1:2])
+    assert len(addresses) < plan.steps
+    for one, whole in zip(kept, expected[:5], strict=True):
+        assert np.array_equal(one, whole[1:2])
+
+
 def test_leaving_early_ends_the_threads(rows: LabelledRows) -> None:
     reading = read_batches(rows, plan_of(rows, 4), threads=2)
     assert next(reading).waiting_s > 0
