@@ -2,8 +2,8 @@
 
     .venv/bin/python benchmarks/training.py [--repeats 3] [--threads 2] [--only reader-raw h5py-rows …] [--folder F]
 
-Two slides of 12,288 px are drawn, and patches of 224 px on a grid with a stride of 112 px are cut out of them into
-shards of each encoding, in the page cache when they are read. Every method runs in a process of its own, all methods in
+Four slides of 12,288 px are drawn, and patches of 224 px on a grid without overlap are cut out of them into shards of
+each encoding, in the page cache when they are read. Every method runs in a process of its own, all methods in
 turn, and the medians over the repetitions are printed. "a CPU s": a second of user and system time of all threads.
 "MB +": most memory above that before the method began.
 
@@ -26,11 +26,12 @@ import subprocess
 import sys
 import tempfile
 from collections import defaultdict
-from importlib.metadata import version
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+
+from patches import known, processor
 
 METHODS = (
     "reader-raw", "reader-jpeg", "reader-tiles", "reader-tiles-8", "reader-tiles-32", "random-raw", "h5py-rows",
@@ -79,10 +80,9 @@ def _run(method: str, folder: Path, threads: int) -> dict[str, float]:
 
 def _print_machine(threads: int) -> None:
     names = ("tensorflow-cpu", "keras", "horovod", "h5py", "numpy", "simplejpeg")
-    print(
-        f"{os.cpu_count()} CPUs, {platform.platform()}, Python {platform.python_version()}; load {os.getloadavg()[0]}"
-    )
-    print(", ".join(f"{name} {version(name)}" for name in names) + f"; {threads} reader threads\n")
+    print(f"{os.cpu_count()} CPUs, {processor()}, {platform.platform()}; load at start {os.getloadavg()[0]:.1f}")
+    versions = ", ".join(f"{name} {known(name)}" for name in names)
+    print(f"Python {platform.python_version()}, {versions}; {threads} reader threads\n")
 
 
 def _print_table(found: dict[str, list[dict[str, float]]]) -> None:

@@ -15,8 +15,8 @@ from tasks.patches.extract import extract_patches
 from tasks.slides.reader import open_slide
 from tasks.slides.tissue import box_fraction, tissue_mask
 
-PATCH_PX, STRIDE_PX, SLIDE_PX, SLIDES = 224, 112, 12_288, 2
-PARTS = 8
+PATCH_PX, STRIDE_PX, SLIDE_PX, SLIDES = 224, 224, 12_288, 4
+PARTS = 4
 """Shards a slide, so that a window has rows of many files."""
 ENCODINGS: tuple[Encoding, ...] = ("raw", "jpeg", "tiles")
 

@@ -42,6 +42,12 @@ class TrainConfig(Settings):
     )
     compression: Literal["none", "float16"] = Field("none", description="of gradients on their way between ranks")
     augment: bool = Field(True, description="flips, right-angle turns, small changes of colour")
+    stain: Literal["none", "reinhard", "macenko"] = Field(
+        "none", description="normalisation of each slide's stain, before training, inference and explanations"
+    )
+    stain_reference: Path | None = Field(
+        None, description="picture whose stain all slides get; none: that of the training patches"
+    )
     window_mb: int = Field(
         512,
         ge=1,
@@ -71,4 +77,6 @@ class TrainConfig(Settings):
             raise ValueError("decay = 'step' and decay_epochs belong together")
         if self.weight_decay and self.optimizer not in ("adamw", "lamb"):
             raise ValueError(f"weight_decay is for adamw and lamb, not for {self.optimizer}")
+        if self.stain_reference and self.stain == "none":
+            raise ValueError("stain_reference needs stain = 'reinhard' or 'macenko'")
         return self

@@ -17,8 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.patches.store import Shard, open_shard
+from tasks.stain.change import change_colours
 from tasks.training.cohort import LabelledRows
 from tasks.training.epoch import RankEpoch
+from tasks.training.stain import SlideStains
 
 STRETCH_ROWS = 64
 """Of one piece of work for a thread."""
@@ -50,15 +52,18 @@ class Batch:
     waiting_s: float = 0.0
 
 
-def read_batches(rows: LabelledRows, plan: RankEpoch, *, threads: int = 1) -> Generator[Batch, None, None]:
+def read_batches(
+    rows: LabelledRows, plan: RankEpoch, *, threads: int = 1, stains: SlideStains | None = None
+) -> Generator[Batch, None, None]:
     """Give the batches of `plan` in its order.
 
     Threads read and decode the next two batches and, of what follows in the order of reading, two stretches of
     `STRETCH_ROWS` a thread, each patch straight to its place in its batch. So the pixels in memory are at most those
     of the plan's window, of two batches, and 128 patches a thread. What is given does not depend on the number of
-    threads or on their timing. An error while reading is raised here.
+    threads or on their timing. An error while reading is raised here. With `stains`, each patch has the stain of their
+    reference.
     """
-    work = _Work(rows, plan)
+    work = _Work(rows, plan, stains)
     shards = _OpenShards()
     pool = ThreadPoolExecutor(threads, thread_name_prefix="read-patches")
     reading: list[Future[None]] = []
@@ -90,8 +95,8 @@ class _Work:
         (steps,) how many stretches must have been read before the batch of a step is complete.
     """
 
-    def __init__(self, rows: LabelledRows, plan: RankEpoch) -> None:
-        self._rows, self._plan = rows, plan
+    def __init__(self, rows: LabelledRows, plan: RankEpoch, stains: SlideStains | None) -> None:
+        self._rows, self._plan, self._stains = rows, plan, stains
         self._pixels: dict[int, NDArray[np.uint8]] = {}
         self._memory = _Memory(int(plan.batch_rows.max(initial=0)), rows.shards[0].patch_px)
         self._first = np.cumsum(plan.batch_rows) - plan.batch_rows
@@ -123,7 +128,7 @@ class _Work:
             self._pixels[step] = self._memory.take(int(self._plan.batch_rows[step]))
         inside = (places - self._first[steps]).tolist()
         patches = [self._pixels[step][place] for step, place in zip(steps.tolist(), inside, strict=True)]
-        return _Stretch(self._rows, self._plan.rows[places], patches)
+        return _Stretch(self._rows, self._plan.rows[places], patches, self._stains)
 
     def batch(self, step: int, waiting_s: float) -> Batch:
         """Give the batch of a step, all of whose stretches have been read."""
@@ -156,6 +161,7 @@ class _Stretch:
     rows: LabelledRows
     chosen: NDArray[np.int64]
     patches: list[NDArray[np.uint8]]
+    stains: SlideStains | None
 
     def __call__(self, shards: _OpenShards) -> None:
         """Read file by file, each in the order of its rows."""
@@ -163,9 +169,12 @@ class _Stretch:
         order = np.argsort(of, kind="stable")
         borders = np.flatnonzero(np.diff(of[order])) + 1
         for places in np.split(order, borders):
-            with shards.reading(self.rows.shards[of[places[0]]].path) as shard:
-                rows = self.rows.row[self.chosen[places]]
-                shard.read_into(rows, [self.patches[place] for place in places.tolist()])
+            facts = self.rows.shards[of[places[0]]]
+            patches = [self.patches[place] for place in places.tolist()]
+            with shards.reading(facts.path) as shard:
+                shard.read_into(self.rows.row[self.chosen[places]], patches)
+            if self.stains:
+                change_colours(patches, self.stains.change_of(facts.slide))
 
 
 class _OpenShards:

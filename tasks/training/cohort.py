@@ -31,6 +31,7 @@ class ShardFacts:
     mpp: float
     label: NDArray[np.int8]
     encoding: Encoding = "raw"
+    slide: str = ""
 
 
 @dataclass(frozen=True)
@@ -131,6 +132,7 @@ def _read_facts(path: Path) -> ShardFacts:
             mpp=stated.mpp,
             label=shard.label,
             encoding=stated.encoding,
+            slide=stated.slide,
         )
 
 

@@ -13,6 +13,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from tasks.errors import InputError, IntegrityError
+from tasks.stain.reference import StainReference
 from tasks.training import augment, collective
 from tasks.training.batches import Batch, read_batches
 from tasks.training.cohort import Cohort, LabelledRows
@@ -23,6 +24,7 @@ from tasks.training.log import TrainingLog
 from tasks.training.loss import class_weights
 from tasks.training.metrics import Scores, area_under_curve, log_loss
 from tasks.training.schedule import LearningRate
+from tasks.training.stain import SlideStains, stain_reference
 from tasks.training.step import make_optimizer, make_score_step, make_train_step
 
 _MOST_READER_THREADS = 8
@@ -38,12 +40,15 @@ class Trained:
         From 1.
     validation
         Scores of all validation patches with these weights; None without a validation split.
+    stain
+        What the stain of the slides was changed to; None: it was left.
     """
 
     epochs_run: int
     best_epoch: int
     validation: Scores | None
     equal_weights_over_ranks: bool
+    stain: StainReference | None = None
 
 
 @dataclass
@@ -73,13 +78,15 @@ def train_epochs(model: keras.Model, cohort: Cohort, job: TrainingJob, log: Trai
     patience = job.config.patience_epochs
     if patience and not len(validation):
         raise InputError("train.patience_epochs needs a validation split", remedy="set cohort.validation_fraction")
-    trainer = _Trainer(model, rows, job, log)
+    reference = stain_reference(job.config, rows)
+    stains = SlideStains(cohort.shards, reference) if reference else None
+    trainer = _Trainer(model, rows, job, log, stains)
     score = make_score_step(model)
     best = _Best()
     for epoch in range(1, job.config.epochs + 1):
         measured = trainer.run_epoch(epoch)
         collective.average_statistics(model)
-        scores = _score_rows(score, validation, job, log) if len(validation) else None
+        scores = _score_rows(score, validation, job, log, stains) if len(validation) else None
         measured |= _validation_row(scores)
         is_best = _keep_best(best, model, epoch, scores)
         log.write("epoch", epoch=epoch, epochs=job.config.epochs, **measured, best=is_best)
@@ -93,14 +100,16 @@ def train_epochs(model: keras.Model, cohort: Cohort, job: TrainingJob, log: Trai
             f"after training, the weights of ranks {unequal} differ from those of rank 0",
             remedy="do not use this model; check that containers/horovod/build.sh built the installed Horovod",
         )
-    return Trained(epoch, best.epoch, best.validation, equal_weights_over_ranks=not unequal)
+    return Trained(epoch, best.epoch, best.validation, not unequal, reference)
 
 
 class _Trainer:
     """Runs epochs of one training on this rank."""
 
-    def __init__(self, model: keras.Model, rows: LabelledRows, job: TrainingJob, log: TrainingLog) -> None:
-        self._model, self._rows, self._job, self._log = model, rows, job, log
+    def __init__(
+        self, model: keras.Model, rows: LabelledRows, job: TrainingJob, log: TrainingLog, stains: SlideStains | None
+    ) -> None:
+        self._model, self._rows, self._job, self._log, self._stains = model, rows, job, log, stains
         self._class_weight = class_weights(job.config, rows.label)
         self._training = ""
 
@@ -132,7 +141,8 @@ class _Trainer:
         )
         rate = LearningRate.of(config, ranks=hvd.size(), steps_per_epoch=plan.steps)
         loss, waiting_s = 0.0, 0.0
-        for step, batch in enumerate(read_batches(self._rows, plan, threads=_reader_threads(self._job))):
+        batches = read_batches(self._rows, plan, threads=_reader_threads(self._job), stains=self._stains)
+        for step, batch in enumerate(batches):
             waiting_s += batch.waiting_s
             self._optimizer.learning_rate.assign(rate.at((epoch - 1) * plan.steps + step))
             loss += self._train_batch(batch, epoch, step, hvd.size() / plan.all_rows[step])
@@ -176,12 +186,16 @@ class _Trainer:
 
 
 def _score_rows(
-    score: Callable[[NDArray[np.uint8]], NDArray[np.float64]], rows: LabelledRows, job: TrainingJob, log: TrainingLog
+    score: Callable[[NDArray[np.uint8]], NDArray[np.float64]],
+    rows: LabelledRows,
+    job: TrainingJob,
+    log: TrainingLog,
+    stains: SlideStains | None,
 ) -> Scores:
     """Score all rows, each rank its share, and gather the logits: exact, whatever the number of ranks."""
     plan = score_epoch(rows, rank=hvd.rank(), ranks=hvd.size(), batch_size=job.config.batch_size)
     logits = [np.empty(0)]
-    for step, batch in enumerate(read_batches(rows, plan, threads=_reader_threads(job))):
+    for step, batch in enumerate(read_batches(rows, plan, threads=_reader_threads(job), stains=stains)):
         logits.append(score(batch.pixels))
         log.progress("validation", step=step + 1, steps=plan.steps)
     # Ranks hold consecutive shares, so the joined logits are in the order of the rows.
