@@ -41,7 +41,14 @@ class TrainConfig(Settings):
         "float32", description="of the computation; weights stay float32"
     )
     compression: Literal["none", "float16"] = Field("none", description="of gradients on their way between ranks")
-    augment: bool = Field(True, description="flips, right-angle turns, small changes of colour")
+    augment: bool = Field(True, description="random changes of the training patches, as the next keys say")
+    augment_flips: bool = Field(True, description="mirror images")
+    augment_turns: bool = Field(True, description="turns by right angles")
+    augment_stain: float = Field(0.15, ge=0, le=0.9, description="haematoxylin and eosin become so much more or less")
+    augment_density: float = Field(0.05, ge=0, le=1, description="optical density (natural) added or taken at most")
+    augment_hue: float = Field(0.0, ge=0, le=0.5, description="hues move at most so far, in circles of colour")
+    augment_saturation: float = Field(0.0, ge=0, le=1, description="saturation becomes so much more or less at most")
+    augment_brightness: float = Field(0.0, ge=0, le=0.9, description="brightness becomes so much more or less at most")
     stain: Literal["none", "reinhard", "macenko"] = Field(
         "none", description="normalisation of each slide's stain, before training, inference and explanations"
     )

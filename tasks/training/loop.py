@@ -164,7 +164,9 @@ class _Trainer:
     def _train_batch(self, batch: Batch, epoch: int, step: int, scale: float) -> float:
         count = len(batch.rows)
         if self._job.config.augment:
-            changes = augment.draw_changes(self._job.seed, epoch=epoch, rank=hvd.rank(), step=step, rows=count)
+            changes = augment.draw_changes(
+                self._job.config, self._job.seed, epoch=epoch, rank=hvd.rank(), step=step, rows=count
+            )
         else:
             changes = augment.no_changes(count)
         loss = float(

@@ -47,7 +47,7 @@ def make_train_step(
     Returns
     -------
     Callable
-        ``step(pixels uint8 (n, p, p, 3), label float32 (n,), weight float32 (n,), changes float32 (n, 7),
+        ``step(pixels uint8 (n, p, p, 3), label float32 (n,), weight float32 (n,), changes float32 (n, 10),
         scale float32 ())`` → weighted sum of the loss of this rank's patches. `scale` is
         ranks / patches of all ranks. Not compiled with XLA: Horovod has no kernels for it on CPUs.
     """
