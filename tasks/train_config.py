@@ -49,6 +49,9 @@ class TrainConfig(Settings):
     augment_hue: float = Field(0.0, ge=0, le=0.5, description="hues move at most so far, in circles of colour")
     augment_saturation: float = Field(0.0, ge=0, le=1, description="saturation becomes so much more or less at most")
     augment_brightness: float = Field(0.0, ge=0, le=0.9, description="brightness becomes so much more or less at most")
+    class_balance: Literal["none", "oversample", "undersample"] = Field(
+        "none", description="as many tumour as normal patches an epoch: the smaller class repeated, or the larger cut"
+    )
     stain: Literal["none", "reinhard", "macenko"] = Field(
         "none", description="normalisation of each slide's stain, before training, inference and explanations"
     )

@@ -17,6 +17,7 @@ from tasks.stain.reference import StainReference
 from tasks.training import augment, collective
 from tasks.training.batches import Batch, read_batches
 from tasks.training.cohort import Cohort, LabelledRows
+from tasks.training.draws import epoch_draws
 from tasks.training.epoch import score_epoch, train_epoch
 from tasks.training.freezing import set_trainable
 from tasks.training.job import TrainingJob
@@ -110,7 +111,8 @@ class _Trainer:
         self, model: keras.Model, rows: LabelledRows, job: TrainingJob, log: TrainingLog, stains: SlideStains | None
     ) -> None:
         self._model, self._rows, self._job, self._log, self._stains = model, rows, job, log, stains
-        self._class_weight = class_weights(job.config, rows.label)
+        drawn = epoch_draws(job.config, rows.label, seed=job.seed, epoch=1)
+        self._class_weight = class_weights(job.config, rows.label[drawn])
         self._training = ""
 
     def _begin_stage(self, epoch: int) -> None:
@@ -138,6 +140,7 @@ class _Trainer:
             batch_size=config.batch_size,
             window_mb=config.window_mb,
             run_rows=config.run_rows,
+            draws=epoch_draws(config, self._rows.label, seed=self._job.seed, epoch=epoch),
         )
         rate = LearningRate.of(config, ranks=hvd.size(), steps_per_epoch=plan.steps)
         loss, waiting_s = 0.0, 0.0
