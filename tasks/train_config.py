@@ -58,6 +58,7 @@ class TrainConfig(Settings):
     stain_reference: Path | None = Field(
         None, description="picture whose stain all slides get; none: that of the training patches"
     )
+    stain_reference_digest: str | None = Field(None, description="sha256:… that the picture must have")
     window_mb: int = Field(
         512,
         ge=1,
@@ -89,4 +90,6 @@ class TrainConfig(Settings):
             raise ValueError(f"weight_decay is for adamw and lamb, not for {self.optimizer}")
         if self.stain_reference and self.stain == "none":
             raise ValueError("stain_reference needs stain = 'reinhard' or 'macenko'")
+        if self.stain_reference_digest and not self.stain_reference:
+            raise ValueError("stain_reference_digest needs stain_reference")
         return self

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from tasks.artifacts import Record
 from tasks.digests import bytes_digest
-from tasks.errors import InputError
+from tasks.errors import InputError, IntegrityError
 from tasks.stain.change import ColourChange
 from tasks.stain.macenko import MacenkoStain, fit_macenko
 from tasks.stain.reinhard import ReinhardStain, fit_reinhard
@@ -55,13 +55,20 @@ def measure_reference(pixels: NDArray[np.uint8], method: StainMethod, *, source:
     return StainReference(stain=stain, source=source)
 
 
-def picture_reference(path: Path, method: StainMethod) -> StainReference:
+def picture_reference(path: Path, method: StainMethod, *, digest: str | None = None) -> StainReference:
     """Make a reference of the stain of a picture (PNG, TIFF, JPEG).
+
+    Parameters
+    ----------
+    digest
+        ``sha256:…`` that the file must have; None: any.
 
     Raises
     ------
     InputError
         It is no picture, or shows too little stained tissue.
+    IntegrityError
+        It has another digest.
     """
     try:
         content = path.read_bytes()
@@ -69,7 +76,14 @@ def picture_reference(path: Path, method: StainMethod) -> StainReference:
         raise InputError(
             f"cannot be read ({error.strerror})", subject=path, remedy="set train.stain_reference to a picture"
         ) from error
+    found = bytes_digest(content)
+    if digest and found != digest:
+        raise IntegrityError(
+            f"has the digest {found}, not {digest}",
+            subject=path,
+            remedy="copy the picture again, or correct the digest",
+        )
     pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB) if content else None
     if pixels is None:
         raise InputError("is no picture", subject=path, remedy="set train.stain_reference to a PNG, TIFF or JPEG file")
-    return measure_reference(pixels.astype(np.uint8), method, source=f"{path.name} ({bytes_digest(content)})")
+    return measure_reference(pixels.astype(np.uint8), method, source=f"{path.name} ({found})")

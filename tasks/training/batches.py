@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import resource
-import sys
 import threading
 import time
+import weakref
 from collections import OrderedDict
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -26,8 +27,6 @@ STRETCH_ROWS = 64
 """Of one piece of work for a thread."""
 _STRETCHES_A_THREAD = 2
 _MOST_OPEN_SHARDS = 4096
-_REFERENCES_TO_FREE_BLOCK = 3
-"""Of the list of blocks, of the loop over it, and of the question."""
 
 
 @dataclass(frozen=True)
@@ -142,16 +141,15 @@ class _Memory:
 
     def __init__(self, rows: int, side_px: int) -> None:
         self._shape = (rows, side_px, side_px, 3)
-        self._blocks: list[NDArray[np.uint8]] = []
+        self._free: list[NDArray[np.uint8]] = []
 
     def take(self, rows: int) -> NDArray[np.uint8]:
         """Give memory for a batch, uint8 (rows, side_px, side_px, 3)."""
-        for block in self._blocks:
-            # Whatever still shows some of a block, such as a patch of its batch, refers to it too.
-            if sys.getrefcount(block) == _REFERENCES_TO_FREE_BLOCK:
-                return block[:rows]
-        self._blocks.append(np.empty(self._shape, np.uint8))
-        return self._blocks[-1][:rows]
+        block = self._free.pop() if self._free else np.empty(math.prod(self._shape), np.uint8)
+        # Over a memoryview, numpy makes every view of the batch, such as a patch, keep this array alive.
+        whole: NDArray[np.uint8] = np.frombuffer(block.data, np.uint8)
+        weakref.finalize(whole, self._free.append, block).atexit = False
+        return whole.reshape(self._shape)[:rows]
 
 
 @dataclass(frozen=True)

@@ -31,11 +31,13 @@ def stain_reference(config: TrainConfig, rows: LabelledRows) -> StainReference |
     ------
     InputError
         The picture cannot be read, or there is too little stained tissue.
+    IntegrityError
+        The picture is not the one that `stain_reference_digest` names, or a shard is damaged.
     """
     if config.stain == "none":
         return None
     if config.stain_reference:
-        return picture_reference(config.stain_reference, config.stain)
+        return picture_reference(config.stain_reference, config.stain, digest=config.stain_reference_digest)
     places = np.unique(np.linspace(0, len(rows) - 1, _REFERENCE_PATCHES).astype(np.int64))
     sample: list[NDArray[np.uint8]] = []
     for number in np.unique(rows.shard[places]).tolist():

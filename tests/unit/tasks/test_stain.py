@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from tasks.errors import InputError
+from tasks.digests import file_digest
+from tasks.errors import InputError, IntegrityError
 from tasks.stain.change import ColourChange, change_colours
 from tasks.stain.macenko import MacenkoStain, fit_macenko
 from tasks.stain.reference import StainMethod, StainReference, measure_reference, picture_reference
@@ -158,6 +159,9 @@ def test_a_picture_gives_a_reference_and_other_files_are_refused(tmp_path: Path)
     reference = picture_reference(path, "macenko")
     assert reference.stain == measure_reference(pixels, "macenko", source="a test").stain
     assert "reference.png (sha256:" in reference.source
+    assert picture_reference(path, "macenko", digest=file_digest(path)) == reference
+    with pytest.raises(IntegrityError, match=r"reference\.png.*not sha256:0"):
+        picture_reference(path, "macenko", digest="sha256:0")
     for content in (b"", b"no picture"):
         path.write_bytes(content)
         with pytest.raises(InputError, match="is no picture"):
