@@ -7,7 +7,7 @@ import resource
 import threading
 import time
 import weakref
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -65,17 +65,18 @@ def read_batches(
     work = _Work(rows, plan, stains)
     shards = _OpenShards()
     pool = ThreadPoolExecutor(threads, thread_name_prefix="read-patches")
-    reading: list[Future[None]] = []
-    read = 0
+    reading: deque[Future[None]] = deque()
+    begun = read = 0
     try:
         for step in range(plan.steps):
             ahead = int(work.needed[min(step + 2, plan.steps - 1)])
             wanted = max(ahead, int(work.needed[step]) + _STRETCHES_A_THREAD * threads)
-            while len(reading) < min(wanted, work.stretches):
-                reading.append(pool.submit(work.begin(len(reading)), shards))
+            for stretch in range(begun, min(wanted, work.stretches)):
+                reading.append(pool.submit(work.begin(stretch), shards))
+                begun = stretch + 1
             started = time.monotonic()
-            for future in reading[read : work.needed[step]]:
-                future.result()
+            for _ in range(read, int(work.needed[step])):
+                reading.popleft().result()
             read = int(work.needed[step])
             yield work.batch(step, time.monotonic() - started)
     finally:
