@@ -106,7 +106,7 @@ def _train(folder: Path, threads: int) -> dict[str, float]:
 
     hvd.init()
     rows = _rows(folder, "raw")
-    config = TrainConfig(architecture="MobileNetV2", loss="binary-cross-entropy")
+    config = TrainConfig(architecture="MobileNetV2", loss="binary-cross-entropy", augment=False)
     model = build(config.architecture, 224, seed=0)
     step = make_train_step(config, model, make_optimizer(config, model))
     batches = read_batches(rows, _plan(rows, TRAIN_BATCH), threads=threads)
