@@ -64,6 +64,7 @@ def main() -> None:
         for _ in range(given.repeats):
             for method in given.only:
                 found[method].append(_run(method, folder, given.threads))
+                print(f"{method}: {found[method][-1]}", file=sys.stderr, flush=True)
     _print_table(found)
 
 
