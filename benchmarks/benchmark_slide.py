@@ -20,9 +20,7 @@ CORNER_PX = 9 * TILE_PX
 
 def write_benchmark_slide(path: Path, seed: int = 0) -> None:
     """Write the slide: drawn tissue in a square, glass around it; the same seed gives the same bytes."""
-    config = SynthConfig(
-        slides=1, centres=1, width_px=TISSUE_SIDE_PX, height_px=TISSUE_SIDE_PX, negative_fraction=0, seed=seed
-    )
+    config = tissue_of(TISSUE_SIDE_PX, seed)
     drawn = draw_histology(np.random.default_rng(seed), plan_cohort(config)[0], config)
 
     def draw(x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
@@ -30,3 +28,15 @@ def write_benchmark_slide(path: Path, seed: int = 0) -> None:
         return drawn.render(x - CORNER_PX if inside else 0, y - CORNER_PX if inside else 0, width, height)
 
     write_pyramid(path, draw, SIDE_PX, SIDE_PX, config.mpp)
+
+
+def write_tissue_slide(path: Path, side_px: int, seed: int = 0) -> None:
+    """Write a smaller slide that is all drawn square."""
+    config = tissue_of(side_px, seed)
+    drawn = draw_histology(np.random.default_rng(seed), plan_cohort(config)[0], config)
+    write_pyramid(path, drawn.render, side_px, side_px, config.mpp)
+
+
+def tissue_of(side_px: int, seed: int) -> SynthConfig:
+    """Give the settings of one slide with tumour."""
+    return SynthConfig(slides=1, centres=1, width_px=side_px, height_px=side_px, negative_fraction=0, seed=seed)

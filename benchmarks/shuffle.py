@@ -1,13 +1,14 @@
 r"""How near training's shuffle in blocks comes to a perfect one: what its batches are made of.
 
     .venv/bin/python benchmarks/shuffle.py [--slides 200] [--seeds 5] [--batch-size 64] [--ranks 1] \
-        [--block-rows 16] [--window-mib 96]
+        [--encodings raw tiles] [--run-rows 4] [--window-mb 512]
 
 A cohort is drawn: half of the slides have 1,000 tumour and 1,000 normal patches, the others 1,000 normal ones, at
 random places of a slide with one to four round lesions, in the order of the shards (along a Z-order curve). No pixel is
 read.
-Three orders of the same rows take turns over the seeds, one epoch each: "blocks" is `train_epoch`, "permutation" is
-perfect, "files" gives one shard after the other. The table has the mean over the seeds, and their standard deviation:
+Orders of the same rows take turns over the seeds, one epoch each: "raw" and "tiles" are `train_epoch` for shards of
+these encodings (jpeg is as raw), "permutation" is perfect, "files" gives one shard after the other. The table has the
+mean over the seeds, and their standard deviation:
 
 - label_variance: of the share of tumour in a batch, over that of a perfect shuffle (hypergeometric); 1 is perfect
 - label_lag1: correlation of that share with that of the next batch; 0 is perfect
@@ -23,6 +24,7 @@ from __future__ import annotations
 import argparse
 import platform
 import sys
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -31,11 +33,13 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from tasks.config import Encoding
 from tasks.patches.curve import curve_order
-from tasks.training import epoch
-from tasks.training.cohort import LabelledRows
+from tasks.training.cohort import LabelledRows, ShardFacts
+from tasks.training.epoch import RUN_ROWS, WINDOW_MB, train_epoch
 
 Ints = NDArray[np.int64]
+ENCODINGS: tuple[Encoding, ...] = ("raw", "jpeg", "tiles")
 PATCH_PX = 224
 SLIDE_PX = 60_000
 ROWS_A_CLASS = 1_000
@@ -48,11 +52,19 @@ def drawn_cohort(slides: int, rng: np.random.Generator) -> LabelledRows:
     labels = [_slide_labels(slide % 2 == 0, rng) for slide in range(slides)]
     sizes = [len(label) for label in labels]
     return LabelledRows(
-        (),
+        tuple(
+            ShardFacts(Path(f"{slide}.h5"), "train", str(slide), PATCH_PX, 0.25, label)
+            for slide, label in enumerate(labels)
+        ),
         np.repeat(np.arange(slides), sizes),
         np.concatenate([np.arange(size) for size in sizes]),
         np.concatenate(labels),
     )
+
+
+def in_encoding(rows: LabelledRows, encoding: Encoding) -> LabelledRows:
+    """Give the same rows, as if their shards had another encoding."""
+    return replace(rows, shards=tuple(replace(facts, encoding=encoding) for facts in rows.shards))
 
 
 def _slide_labels(with_tumour: bool, rng: np.random.Generator) -> NDArray[np.int8]:
@@ -68,16 +80,26 @@ def _slide_labels(with_tumour: bool, rng: np.random.Generator) -> NDArray[np.int
     return labels
 
 
-def batches_of(rows: LabelledRows, order: str, seed: int, batch_size: int, ranks: int) -> list[Ints]:
+def batches_of(rows: LabelledRows, order: str, seed: int, options: argparse.Namespace) -> list[Ints]:
     """Give the rows of each batch of all ranks together, in the order of the steps."""
-    if order == "blocks":
+    ranks, batch_size = options.ranks, options.batch_size
+    encoding = next((known for known in ENCODINGS if known == order), None)
+    if encoding:
+        encoded = in_encoding(rows, encoding)
         plans = [
-            epoch.train_epoch(
-                rows, seed=seed, epoch=0, rank=rank, ranks=ranks, batch_size=batch_size, patch_bytes=PATCH_PX**2 * 3
+            train_epoch(
+                encoded,
+                seed=seed,
+                epoch=0,
+                rank=rank,
+                ranks=ranks,
+                batch_size=batch_size,
+                window_mb=options.window_mb,
+                run_rows=options.run_rows,
             )
             for rank in range(ranks)
         ]
-        parts = [np.split(np.concatenate(plan.windows), np.cumsum(plan.batch_rows)[:-1]) for plan in plans]
+        parts = [np.split(plan.rows, np.cumsum(plan.batch_rows)[:-1]) for plan in plans]
         return [np.concatenate(step) for step in zip(*parts, strict=True)]
     sequence = np.arange(len(rows))
     if order == "permutation":
@@ -115,23 +137,21 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--ranks", type=int, default=1)
-    parser.add_argument("--block-rows", type=int, default=epoch.BLOCK_ROWS)
-    parser.add_argument("--window-mib", type=int, default=epoch.WINDOW_BYTES >> 20)
+    parser.add_argument("--encodings", nargs="+", choices=ENCODINGS, default=["raw", "tiles"])
+    parser.add_argument("--run-rows", type=int, help="default: those of the encoding")
+    parser.add_argument("--window-mb", type=int, default=WINDOW_MB)
     options = parser.parse_args()
-    epoch.BLOCK_ROWS, epoch.WINDOW_BYTES = options.block_rows, options.window_mib << 20
     rows = drawn_cohort(options.slides, np.random.default_rng(0))
     print(
         f"{len(rows):,} rows of {options.slides} slides, {rows.label.mean():.3f} tumour; "
-        f"blocks of {options.block_rows} rows, windows of {options.window_mib} MiB; "
+        f"runs of {options.run_rows or RUN_ROWS} rows, windows of {options.window_mb} MB; "
         f"{options.ranks} x {options.batch_size} a batch; {options.seeds} seeds; "
         f"Python {platform.python_version()}, numpy {np.__version__}"
     )
     print("| order | " + " | ".join(MEASURES) + " |\n|---|" + "---|" * len(MEASURES))
-    for order in ("blocks", "permutation", "files"):
+    for order in (*options.encodings, "permutation", "files"):
         seeds = range(1 if order == "files" else options.seeds)
-        found = np.array(
-            [measured(rows, batches_of(rows, order, seed, options.batch_size, options.ranks)) for seed in seeds]
-        )
+        found = np.array([measured(rows, batches_of(rows, order, seed, options)) for seed in seeds])
         cells = [
             f"{mean:.3f} ± {spread:.3f}" for mean, spread in zip(found.mean(axis=0), found.std(axis=0), strict=True)
         ]

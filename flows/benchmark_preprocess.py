@@ -24,7 +24,7 @@ from flows.preprocess_report import measured_table, predicted_table, write_prepr
 from flows.preprocess_trial import Cell, Trial, run_trial, trial_line, with_workers
 from tasks import atomic
 from tasks.artifacts import Record, read_lines, read_record
-from tasks.config import CohortConfig
+from tasks.cohort_config import CohortConfig
 from tasks.errors import InputError
 from tasks.slides.cohort import SlideRecord, find_slides
 from tasks.slides.synthetic import make_cohort

@@ -19,7 +19,8 @@ from flows.course import Course
 from flows.preprocess import PreprocessResult, preprocess
 from tasks import atomic
 from tasks.artifacts import Record
-from tasks.config import CohortConfig, Encoding, PreprocessConfig, RunConfig, Split, Stages
+from tasks.cohort_config import CohortConfig
+from tasks.config import Encoding, PreprocessConfig, RunConfig, Split, Stages
 from tasks.errors import CamNetError, InputError
 from tasks.patches.effort import Effort
 from tasks.patches.slide_masks import MOST_MASK_PX

@@ -52,7 +52,39 @@ class TrainConfig(Settings):
         "float32", description="of the computation; weights stay float32"
     )
     compression: Literal["none", "float16"] = Field("none", description="of gradients on their way between ranks")
-    augment: bool = Field(True, description="flips, right-angle turns, small changes of colour")
+    augment: bool = Field(True, description="random changes of the training patches, as the next keys say")
+    augment_flips: bool = Field(True, description="mirror images")
+    augment_turns: bool = Field(True, description="turns by right angles")
+    augment_stain: float = Field(0.15, ge=0, le=0.9, description="haematoxylin and eosin become so much more or less")
+    augment_density: float = Field(0.05, ge=0, le=1, description="optical density (natural) added or taken at most")
+    augment_hue: float = Field(0.0, ge=0, le=0.5, description="hues move at most so far, in circles of colour")
+    augment_saturation: float = Field(0.0, ge=0, le=1, description="saturation becomes so much more or less at most")
+    augment_brightness: float = Field(0.0, ge=0, le=0.9, description="brightness becomes so much more or less at most")
+    class_balance: Literal["none", "oversample", "undersample"] = Field(
+        "none", description="as many tumour as normal patches an epoch: the smaller class repeated, or the larger cut"
+    )
+    stain: Literal["none", "reinhard", "macenko"] = Field(
+        "none", description="normalisation of each slide's stain, before training, inference and explanations"
+    )
+    stain_reference: Path | None = Field(
+        None, description="picture whose stain all slides get; none: that of the training patches"
+    )
+    stain_reference_digest: str | None = Field(None, description="sha256:… that the picture must have")
+    window_mb: int = Field(
+        512,
+        ge=1,
+        le=1_000_000,
+        description="10^6 bytes of patches that a rank mixes; tiles mix better with more",
+    )
+    run_rows: int | None = Field(
+        None,
+        ge=1,
+        le=4096,
+        description="neighbours that are read together; default: 2 (raw, jpeg), 16 (tiles)",
+    )
+    reader_threads: int | None = Field(
+        None, ge=1, le=256, description="read and decode while the step runs; default: the threads of a rank, 8 at most"
+    )
     ranks: int | None = Field(None, ge=1, le=4096, description="Horovod ranks; default: the site's slots")
     controller: Literal["gloo", "mpi"] = Field("gloo", description="what the ranks talk through")
     threshold: Literal["youden"] | Annotated[float, Field(gt=0, lt=1)] = Field(
@@ -75,4 +107,8 @@ class TrainConfig(Settings):
             raise ValueError("decay = 'step' and decay_epochs belong together")
         if self.weight_decay and self.optimizer not in ("adamw", "lamb"):
             raise ValueError(f"weight_decay is for adamw and lamb, not for {self.optimizer}")
+        if self.stain_reference and self.stain == "none":
+            raise ValueError("stain_reference needs stain = 'reinhard' or 'macenko'")
+        if self.stain_reference_digest and not self.stain_reference:
+            raise ValueError("stain_reference_digest needs stain_reference")
         return self

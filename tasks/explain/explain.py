@@ -16,6 +16,8 @@ from tasks.explain.outcome import ExplainedPatch, ExplainOutcome
 from tasks.explain.panels import PatchPanel, draw_panels, top_rows
 from tasks.inference.scores import Scores, read_scores
 from tasks.patches.slide_shards import SlideShards, open_slide_shards
+from tasks.patches.slide_stain import slide_stain_change
+from tasks.stain.change import change_colours
 from tasks.training.architectures import architecture_named
 from tasks.training.card import ModelCard
 from tasks.training.model_folder import read_model
@@ -53,13 +55,21 @@ def explain_slide(
         raise InputError("there is no patch to explain", subject=scores_path, remedy="set explain.top_patches above 0")
     with open_slide_shards(shard_paths) as slide:
         _check_same(scores, scores_path, slide, card)
-        pixels = slide.read(np.asarray(rows))
+        pixels = _as_trained(slide, rows, card)
     panels = _panels(model, card, layer, scores, rows, pixels)
     panel_path = out / f"{scores.attributes.slide}.gradcam.png"
     draw_panels(panel_path, scores.attributes.slide, layer, panels)
     facts = ExplainedPatch.model_fields
     patches = tuple(ExplainedPatch(**{name: getattr(panel, name) for name in facts}) for panel in panels)
     return ExplainOutcome(slide=scores.attributes.slide, layer=layer, patches=patches, panel=panel_path)
+
+
+def _as_trained(slide: SlideShards, rows: list[int], card: ModelCard) -> NDArray[np.uint8]:
+    """Read patches as the network was shown those that it learned from."""
+    pixels = slide.read(np.asarray(rows))
+    change = slide_stain_change(slide, card.stain) if card.stain else None
+    change_colours(pixels, change)
+    return pixels
 
 
 def _panels(

@@ -72,7 +72,7 @@ def _infer(model: keras.Model, card: ModelCard, inputs: SlideInputs, out: Path, 
     with open_slide_shards(inputs.shards) as patches:
         check_fit(patches, patch_px=card.patch_px, mpp=card.mpp)
         attributes = _score_attributes(patches, card.weights_digest, _joint_digest(digests))
-        scores = _score(model, patches, attributes, config.batch_size)
+        scores = _score(model, card, patches, attributes, config.batch_size)
     seconds = time.monotonic() - started
     grid = score_grid(scores)
     of_slide = slide_score(scores.probability, config.slide_quantile)
@@ -96,12 +96,14 @@ def _infer(model: keras.Model, card: ModelCard, inputs: SlideInputs, out: Path, 
     return InferredSlide(scores=summary, scores_path=scores_path, heatmap_path=heatmap_path)
 
 
-def _score(model: keras.Model, patches: SlideShards, attributes: ScoreAttributes, batch_size: int) -> Scores:
+def _score(
+    model: keras.Model, card: ModelCard, patches: SlideShards, attributes: ScoreAttributes, batch_size: int
+) -> Scores:
     return Scores(
         attributes=attributes,
         x_level0_px=patches.x_level0_px,
         y_level0_px=patches.y_level0_px,
-        probability=score_patches(model, patches, batch_size),
+        probability=score_patches(model, patches, batch_size, stain=card.stain),
         label=patches.label,
         tumour_fraction=patches.tumour_fraction,
     )

@@ -12,11 +12,16 @@ from numpy.typing import NDArray
 
 from tasks.errors import InputError
 from tasks.patches.slide_shards import Patches
+from tasks.patches.slide_stain import slide_stain_change
+from tasks.stain.change import ColourChange, change_colours
+from tasks.stain.reference import StainReference
 
 MPP_TOLERANCE = 0.15
 
 
-def score_patches(model: keras.Model, shard: Patches, batch_size: int) -> NDArray[np.float32]:
+def score_patches(
+    model: keras.Model, shard: Patches, batch_size: int, *, stain: StainReference | None = None
+) -> NDArray[np.float32]:
     """Score all patches of `shard` in their order.
 
     The next batch is read by a thread while the network works on the present one, so that at most two
@@ -26,6 +31,8 @@ def score_patches(model: keras.Model, shard: Patches, batch_size: int) -> NDArra
     ----------
     model
         Keras model: RGB patches (n, H, W, 3) of 0..255 in, one logit (n, 1) out.
+    stain
+        What the slide's stain is changed to (the model's card); None: nothing.
 
     Returns
     -------
@@ -45,7 +52,8 @@ def score_patches(model: keras.Model, shard: Patches, batch_size: int) -> NDArra
         logit = model(tf.cast(pixels, dtype), training=False)
         return tf.sigmoid(tf.cast(logit[:, 0], tf.float32))
 
-    scores = [probability(pixels).numpy() for pixels in _batches(shard, batch_size)]
+    change = slide_stain_change(shard, stain) if stain else None
+    scores = [probability(pixels).numpy() for pixels in _batches(shard, batch_size, change)]
     probabilities = np.concatenate([np.empty(0, np.float32), *scores])
     if not np.isfinite(probabilities).all():
         raise InputError(
@@ -80,13 +88,19 @@ def check_fit(shard: Patches, *, patch_px: int, mpp: float | None) -> None:
         )
 
 
-def _batches(shard: Patches, batch_size: int) -> Iterator[NDArray[np.uint8]]:
+def _batches(shard: Patches, batch_size: int, change: ColourChange | None) -> Iterator[NDArray[np.uint8]]:
     blocks = [np.arange(start, min(start + batch_size, shard.rows)) for start in range(0, shard.rows, batch_size)]
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="read-patches") as reader:
-        coming = reader.submit(shard.read, blocks[0]) if blocks else None
+        coming = reader.submit(_read, shard, blocks[0], change) if blocks else None
         for following in [*blocks[1:], None]:
             if coming is None:
                 return
             pixels = coming.result()
-            coming = reader.submit(shard.read, following) if following is not None else None
+            coming = reader.submit(_read, shard, following, change) if following is not None else None
             yield pixels
+
+
+def _read(shard: Patches, rows: NDArray[np.int64], change: ColourChange | None) -> NDArray[np.uint8]:
+    pixels = shard.read(rows)
+    change_colours(pixels, change)
+    return pixels

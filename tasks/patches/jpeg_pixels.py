@@ -14,7 +14,7 @@ from tasks.hdf5 import Body
 from tasks.patches.attributes import ShardAttributes
 from tasks.patches.damage import damaged, place_of, plain_column, plain_dataset
 from tasks.patches.jpeg_encoder import JpegEncoder
-from tasks.patches.pixel_storage import Ints, PlainBytes, Rgb, stream_in_order
+from tasks.patches.pixel_storage import Ints, PatchMemory, PlainBytes, Rgb, stream_in_order
 
 DATA, OFFSET, SIZE = "jpeg/data", "jpeg/offset_bytes", "jpeg/size_bytes"
 _INT64 = np.dtype("int64")
@@ -75,12 +75,12 @@ class JpegReader:
         refuse_places_outside(path, self._offset, self._size, int(data.size))
         self._bytes = PlainBytes(path, place_of(path, data, int(data.size)))
 
-    def read(self, rows: Ints, pixels: Rgb) -> None:
+    def read(self, rows: Ints, pixels: PatchMemory) -> None:
         """See `PixelReader.read`."""
         for place, row in enumerate(rows.tolist()):
             stream = self._bytes.bytes(int(self._size[row]), int(self._offset[row]))
             decoded = simplejpeg.decode_jpeg(stream, "RGB", buffer=pixels[place])
-            if decoded.shape != pixels.shape[1:]:
+            if decoded.shape != pixels[place].shape:
                 raise damaged(self._path, f"has a patch of {decoded.shape[1]} x {decoded.shape[0]} px in row {row}")
 
     def stream(self) -> Iterator[tuple[int, Rgb]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import Protocol
@@ -20,6 +20,8 @@ BATCH_BYTES = 32 << 20
 
 Ints = NDArray[np.int64]
 Rgb = NDArray[np.uint8]
+PatchMemory = Rgb | Sequence[Rgb]
+"""Where patches go: uint8 (n, H, W, 3), or n arrays of (H, W, 3) in different places."""
 
 
 class PixelWriter(Protocol):
@@ -45,8 +47,8 @@ class PixelReader(Protocol):
     def rows(self) -> int:
         """Number of patches."""
 
-    def read(self, rows: Ints, pixels: Rgb) -> None:
-        """Read patches in the order of `rows`, each of them in range, into `pixels`: uint8 (n, H, W, 3), RGB."""
+    def read(self, rows: Ints, pixels: PatchMemory) -> None:
+        """Read patches in the order of `rows`, each of them in range, into `pixels`, RGB."""
 
     def stream(self) -> Iterator[tuple[int, Rgb]]:
         """Give each patch once with its row, in the order that costs least; valid until the next step."""

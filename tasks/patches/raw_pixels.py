@@ -12,7 +12,7 @@ import numpy as np
 from tasks.hdf5 import Body
 from tasks.patches.attributes import ShardAttributes
 from tasks.patches.damage import damaged, place_of, plain_dataset
-from tasks.patches.pixel_storage import Ints, PlainBytes, Rgb, runs, stream_in_order
+from tasks.patches.pixel_storage import Ints, PatchMemory, PlainBytes, Rgb, runs, stream_in_order
 
 DATASET = "patches"
 
@@ -59,17 +59,14 @@ class RawReader:
         self._side_px, self._patch_bytes = side, side * side * 3
         self._bytes = PlainBytes(path, place_of(path, dataset, self.rows * self._patch_bytes))
 
-    def read(self, rows: Ints, pixels: Rgb) -> None:
+    def read(self, rows: Ints, pixels: PatchMemory) -> None:
         """See `PixelReader.read`."""
-        memory = memoryview(pixels.reshape(-1).data)
-        size = self._patch_bytes
         # In the order of the file, neighbours at once, each to its own place: disks and networks like it so.
         order = np.argsort(rows, kind="stable")
-        in_order, starts = rows[order], (order * size).tolist()
+        in_order = rows[order]
+        memory = [memoryview(pixels[place]).cast("B") for place in order.tolist()]
         for first, last in runs(in_order):
-            self._bytes.into(
-                [memory[start : start + size] for start in starts[first:last]], int(in_order[first]) * size
-            )
+            self._bytes.into(memory[first:last], int(in_order[first]) * self._patch_bytes)
 
     def stream(self) -> Iterator[tuple[int, Rgb]]:
         """See `PixelReader.stream`."""

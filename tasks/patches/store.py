@@ -22,7 +22,7 @@ from tasks.patches.candidates import NORMAL, TUMOUR, UNKNOWN
 from tasks.patches.damage import REMEDY, damaged, named_damage, plain_column
 from tasks.patches.jpeg_encoder import JpegEncoder
 from tasks.patches.jpeg_pixels import JpegReader, JpegWriter
-from tasks.patches.pixel_storage import Ints, PixelReader, PixelWriter
+from tasks.patches.pixel_storage import Ints, PatchMemory, PixelReader, PixelWriter
 from tasks.patches.raw_pixels import RawReader, RawWriter
 from tasks.patches.scale import corners_px
 from tasks.patches.tile_storage import TileReader, copy_tiles
@@ -212,15 +212,19 @@ class Shard:
         IntegrityError
             The file is damaged there.
         """
+        if pixels is None:
+            side_px = self.attributes.patch_px
+            pixels = np.empty((len(rows), side_px, side_px, 3), np.uint8)
+        self.read_into(rows, pixels)
+        return pixels
+
+    def read_into(self, rows: NDArray[np.integer[Any]], patches: PatchMemory) -> None:
+        """Read each of `rows` to its own place, C-contiguous; threads may do so at the same time. Raises as `read`."""
         wanted = np.asarray(rows, dtype=np.int64)
         if wanted.size and (wanted.min() < 0 or wanted.max() >= self.rows):
             raise IndexError(f"{self.path}: rows {wanted.min()}..{wanted.max()} of {self.rows}")
-        side_px = self.attributes.patch_px
-        if pixels is None:
-            pixels = np.empty((len(wanted), side_px, side_px, 3), np.uint8)
         with named_damage(self.path):
-            self._pixels.read(wanted, pixels)
-        return pixels
+            self._pixels.read(wanted, patches)
 
     def stream(self) -> Iterator[tuple[int, NDArray[np.uint8]]]:
         """Give each patch once with its row, in the order that costs least and with some 32 MiB of pixels at a time.

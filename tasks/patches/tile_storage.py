@@ -19,7 +19,7 @@ from tasks.patches.cut import cut_patches
 from tasks.patches.damage import damaged, place_of, plain_column, plain_dataset
 from tasks.patches.jpeg_pixels import refuse_places_outside
 from tasks.patches.pieces import pieces_of
-from tasks.patches.pixel_storage import BATCH_BYTES, Ints, PlainBytes, Rgb
+from tasks.patches.pixel_storage import BATCH_BYTES, Ints, PatchMemory, PlainBytes, Rgb
 from tasks.patches.scale import corners_px, scaled
 from tasks.slides.tiff_tiles import TiffTiles, decode_tile
 from tasks.slides.tile_grid import TileGrid
@@ -69,10 +69,10 @@ class TileReader:
             x_level0_px, y_level0_px, attributes.level_downsample, self._side_px, self._tiles.grid
         )
 
-    def read(self, rows: Ints, pixels: Rgb) -> None:
+    def read(self, rows: Ints, pixels: PatchMemory) -> None:
         """See `PixelReader.read`."""
         for place, patch in self._cut(rows):
-            pixels[place] = patch
+            pixels[place][:] = patch
 
     def stream(self) -> Iterator[tuple[int, Rgb]]:
         """See `PixelReader.stream`: long stretches of rows, each in the order of the tiles.

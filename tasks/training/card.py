@@ -11,6 +11,7 @@ from tasks import atomic
 from tasks.artifacts import Record
 from tasks.config import Split
 from tasks.errors import IntegrityError
+from tasks.stain.reference import StainReference
 from tasks.train_config import TrainConfig
 
 SCHEMA: Literal["camnet-model/1"] = "camnet-model/1"
@@ -195,6 +196,8 @@ class ModelCard(Record):
         µm per pixel of the training patches, mean over their shards (scanners differ slightly).
     normalisation
         What is done to RGB 0..255 before the first convolution.
+    stain
+        What the stain of each slide is changed to before that (see `tasks.patches.slide_stain`); None: nothing.
     labels
         Meaning of the output: probability of ``labels[1]`` is the sigmoid of the logit.
     metrics
@@ -216,6 +219,7 @@ class ModelCard(Record):
     mpp: float
     colour_order: Literal["RGB"] = "RGB"
     normalisation: str
+    stain: StainReference | None = None
     labels: tuple[str, str] = ("normal", "tumour")
     parameters: int
     config: TrainConfig

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.config import Split
+from tasks.config import Encoding, Split
 from tasks.errors import InputError
 from tasks.patches.store import open_shard
 
@@ -31,6 +31,8 @@ class ShardFacts:
     mpp: float
     label: NDArray[np.int8]
     centre: int | None = None
+    encoding: Encoding = "raw"
+    slide: str = ""
 
 
 @dataclass(frozen=True)
@@ -137,6 +139,8 @@ def _read_facts(path: Path) -> ShardFacts:
             mpp=stated.mpp,
             label=shard.label,
             centre=stated.centre,
+            encoding=stated.encoding,
+            slide=stated.slide,
         )
 
 

@@ -1,10 +1,12 @@
 """Which rank reads which rows in which order: a pure function of the seed and the epoch.
 
-Shuffling row by row would read the shards in thousands of small pieces. So an epoch is shuffled twice:
+Reading row by row at random is slow on disks and networks, and rows of the encoding ``tiles`` share tiles. So:
 
-1. Rows that lie side by side are cut into blocks of `BLOCK_ROWS`, and the blocks of all shards are permuted.
-2. The sequence of blocks is cut into one stretch a rank, each stretch into windows of at most
-   `WINDOW_BYTES`, and the rows of a window are permuted. A window is read as a whole, in the order of the files.
+1. Rows that lie side by side are cut into short runs (`RUN_ROWS`), and the runs of all shards are permuted. This is
+   the order of reading. It is cut into one stretch a rank.
+2. Each row is used some time after it was read, uniformly drawn from 0 to the time in which a window of rows is read.
+   The rows of a run are thus spread over the batches of a window, and a window slides: it has no borders, within which
+   batches would resemble each other.
 
 Every row is read exactly once an epoch by exactly one rank, and every rank makes the same number of steps.
 """
@@ -16,38 +18,67 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from tasks.config import Encoding
 from tasks.errors import InputError
 from tasks.training.cohort import LabelledRows
 
-BLOCK_ROWS = 16
-WINDOW_BYTES = 96 << 20
+RUN_ROWS: dict[Encoding, int] = {"raw": 2, "jpeg": 2, "tiles": 16}
+WINDOW_MB = 512
+
+Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class RankEpoch:
-    """What one rank reads in one epoch.
+    """What one rank reads in one epoch, or in the rest of one.
 
     Attributes
     ----------
-    windows
-        Positions in the labelled rows, in the order of use, cut into pieces that are read at once.
+    rows
+        (n,) positions in the labelled rows, in the order of use.
+    reading
+        (n,) places in `rows`, in the order in which they are read.
     batch_rows
         (steps,) size of each batch of this rank.
     all_rows
         (steps,) size of the batches of all ranks together, what the gradient of a step is divided by.
+    first_step
+        How many steps of the epoch come before.
     """
 
-    windows: tuple[NDArray[np.int64], ...]
-    batch_rows: NDArray[np.int64]
-    all_rows: NDArray[np.int64]
+    rows: Ints
+    reading: Ints
+    batch_rows: Ints
+    all_rows: Ints
+    first_step: int = 0
 
     @property
     def steps(self) -> int:
         """Number of steps, the same on all ranks."""
         return len(self.batch_rows)
 
+    def from_step(self, step: int) -> RankEpoch:
+        """Give the rest of the epoch from `step` on (0 is its first); what came before is not read again.
 
-def batch_rows(rows: int, *, ranks: int, batch_size: int) -> NDArray[np.int64]:
+        Raises
+        ------
+        ValueError
+            The epoch has no such step, or it comes before `first_step`.
+        """
+        skipped = step - self.first_step
+        if not 0 <= skipped <= self.steps:
+            raise ValueError(f"step {step} is none of {self.first_step} to {self.first_step + self.steps}")
+        used = int(self.batch_rows[:skipped].sum())
+        return RankEpoch(
+            rows=self.rows[used:],
+            reading=self.reading[self.reading >= used] - used,
+            batch_rows=self.batch_rows[skipped:],
+            all_rows=self.all_rows[skipped:],
+            first_step=step,
+        )
+
+
+def batch_rows(rows: int, *, ranks: int, batch_size: int) -> Ints:
     """Divide `rows` into equal steps: (steps, ranks) batch sizes that differ by one row at most.
 
     No batch is empty and none is a small remainder (batch normalisation would suffer). A batch has at most
@@ -68,7 +99,16 @@ def batch_rows(rows: int, *, ranks: int, batch_size: int) -> NDArray[np.int64]:
 
 
 def train_epoch(
-    rows: LabelledRows, *, seed: int, epoch: int, rank: int, ranks: int, batch_size: int, patch_bytes: int
+    rows: LabelledRows,
+    *,
+    seed: int,
+    epoch: int,
+    rank: int,
+    ranks: int,
+    batch_size: int,
+    window_mb: int = WINDOW_MB,
+    run_rows: int | None = None,
+    draws: Ints | None = None,
 ) -> RankEpoch:
     """Plan one shuffled epoch of training for one rank.
 
@@ -76,34 +116,46 @@ def train_epoch(
     ----------
     rows
         Labelled rows of the training split.
-    patch_bytes
-        Size of one patch in memory; bounds the windows.
+    window_mb
+        10^6 bytes of pixels that wait for their use at most.
+    run_rows
+        Neighbours that are read together; None: `RUN_ROWS` of each shard's encoding.
+    draws
+        Rising positions in `rows` of what this epoch has, some of them several times or not at all; None: each once.
     """
-    sizes = batch_rows(len(rows), ranks=ranks, batch_size=batch_size)
+    if draws is None:
+        draws = np.arange(len(rows), dtype=np.int64)
+    sizes = batch_rows(len(draws), ranks=ranks, batch_size=batch_size)
     ends = np.cumsum(sizes.sum(axis=0))
-    block = _block_of_row(rows)
-    place = np.random.default_rng([seed, epoch]).permutation(int(block[-1]) + 1)
-    sequence = np.argsort(place[block], kind="stable")
-    stretch = sequence[ends[rank] - sizes[:, rank].sum() : ends[rank]]
-    shuffle = np.random.default_rng([seed, epoch, rank])
-    windows = tuple(shuffle.permutation(window) for window in _windows(stretch, patch_bytes))
-    return RankEpoch(windows, sizes[:, rank], sizes.sum(axis=1))
+    run = _run_of_row(rows, draws, run_rows)
+    place = np.random.default_rng([seed, epoch]).permutation(int(run[-1]) + 1)
+    order = np.argsort(place[run], kind="stable")
+    own = order[ends[rank] - sizes[:, rank].sum() : ends[rank]]
+    window_rows = window_mb * 10**6 / (3 * rows.shards[0].patch_px ** 2)
+    delay = np.random.default_rng([seed, epoch, rank]).uniform(0, window_rows, len(own))
+    use = np.argsort(_first_of_run(run[own]) + delay, kind="stable")
+    reading = np.empty_like(use)
+    reading[use] = np.arange(len(use))
+    return RankEpoch(draws[own[use]], reading, sizes[:, rank], sizes.sum(axis=1))
 
 
-def score_epoch(rows: LabelledRows, *, rank: int, ranks: int, batch_size: int, patch_bytes: int) -> RankEpoch:
+def score_epoch(rows: LabelledRows, *, rank: int, ranks: int, batch_size: int) -> RankEpoch:
     """Plan one pass over all rows in their order; ranks may have different numbers of steps, also none."""
     stretch = np.array_split(np.arange(len(rows), dtype=np.int64), ranks)[rank]
     sizes = np.diff(np.append(np.arange(0, len(stretch), batch_size), len(stretch)))
-    return RankEpoch(_windows(stretch, patch_bytes), sizes, sizes)
+    return RankEpoch(stretch, np.arange(len(stretch)), sizes, sizes)
 
 
-def _block_of_row(rows: LabelledRows) -> NDArray[np.int64]:
-    """Give each row the number of its block: a new one where the file, or its multiple of `BLOCK_ROWS`, changes."""
-    block = rows.row // BLOCK_ROWS
-    border = (np.diff(block) != 0) | (np.diff(rows.shard) != 0)
+def _run_of_row(rows: LabelledRows, draws: Ints, run_rows: int | None) -> Ints:
+    """Give each draw the number of its run: a new one where the file, or the row's multiple of the length, changes."""
+    lengths = np.array([run_rows or RUN_ROWS[facts.encoding] for facts in rows.shards], dtype=np.int64)
+    shard = rows.shard[draws]
+    run = rows.row[draws] // lengths[shard]
+    border = (np.diff(run) != 0) | (np.diff(shard) != 0)
     return np.concatenate([[0], np.cumsum(border)])
 
 
-def _windows(stretch: NDArray[np.int64], patch_bytes: int) -> tuple[NDArray[np.int64], ...]:
-    size = max(1, WINDOW_BYTES // patch_bytes)
-    return tuple(stretch[start : start + size] for start in range(0, len(stretch), size))
+def _first_of_run(run: Ints) -> Ints:
+    """Give each place the place at which its run begins."""
+    begins = np.flatnonzero(np.diff(run, prepend=-1))
+    return np.repeat(begins, np.diff(np.append(begins, len(run))))

@@ -13,9 +13,11 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from tasks.errors import InputError, IntegrityError
+from tasks.stain.reference import StainReference
 from tasks.training import augment, collective
 from tasks.training.batches import Batch, read_batches
 from tasks.training.cohort import Cohort, LabelledRows
+from tasks.training.draws import epoch_draws
 from tasks.training.epoch import score_epoch, train_epoch
 from tasks.training.freezing import set_trainable
 from tasks.training.job import TrainingJob
@@ -23,7 +25,10 @@ from tasks.training.log import TrainingLog
 from tasks.training.loss import class_weights
 from tasks.training.metrics import Scores, area_under_curve, log_loss
 from tasks.training.schedule import LearningRate
+from tasks.training.stain import SlideStains, stain_reference
 from tasks.training.step import make_optimizer, make_score_step, make_train_step
+
+_MOST_READER_THREADS = 8
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,8 @@ class Trained:
         Scores of all validation patches with these weights; None without a validation split.
     test
         Scores of all test patches with these weights, taken once; None where they were not wanted.
+    stain
+        What the stain of the slides was changed to; None: it was left.
     """
 
     epochs_run: int
@@ -45,6 +52,7 @@ class Trained:
     validation: Scores | None
     test: Scores | None
     equal_weights_over_ranks: bool
+    stain: StainReference | None = None
 
 
 @dataclass
@@ -74,13 +82,15 @@ def train_epochs(model: keras.Model, cohort: Cohort, job: TrainingJob, log: Trai
     patience = job.config.patience_epochs
     if patience and not len(validation):
         raise InputError("train.patience_epochs needs a validation split", remedy="set cohort.validation_fraction")
-    trainer = _Trainer(model, rows, job, log)
+    reference = stain_reference(job.config, rows)
+    stains = SlideStains(cohort.shards, reference) if reference else None
+    trainer = _Trainer(model, rows, job, log, stains)
     score = make_score_step(model)
     best = _Best()
     for epoch in range(1, job.config.epochs + 1):
         measured = trainer.run_epoch(epoch)
         collective.average_statistics(model)
-        scores = _score_rows(score, validation, job.config.batch_size, log) if len(validation) else None
+        scores = _score_rows(score, validation, job, log, stains) if len(validation) else None
         measured |= _validation_row(scores)
         is_best = _keep_best(best, model, epoch, scores)
         log.write("epoch", epoch=epoch, epochs=job.config.epochs, **measured, best=is_best)
@@ -97,16 +107,19 @@ def train_epochs(model: keras.Model, cohort: Cohort, job: TrainingJob, log: Trai
     test = cohort.rows("test")
     tested = None
     if len(test) and job.config.measure_test:
-        tested = _score_rows(score, test, job.config.batch_size, log, event="test")
-    return Trained(epoch, best.epoch, best.validation, tested, equal_weights_over_ranks=not unequal)
+        tested = _score_rows(score, test, job, log, stains, event="test")
+    return Trained(epoch, best.epoch, best.validation, tested, not unequal, reference)
 
 
 class _Trainer:
     """Runs epochs of one training on this rank."""
 
-    def __init__(self, model: keras.Model, rows: LabelledRows, job: TrainingJob, log: TrainingLog) -> None:
-        self._model, self._rows, self._job, self._log = model, rows, job, log
-        self._class_weight = class_weights(job.config, rows.label)
+    def __init__(
+        self, model: keras.Model, rows: LabelledRows, job: TrainingJob, log: TrainingLog, stains: SlideStains | None
+    ) -> None:
+        self._model, self._rows, self._job, self._log, self._stains = model, rows, job, log, stains
+        drawn = epoch_draws(job.config, rows.label, seed=job.seed, epoch=1)
+        self._class_weight = class_weights(job.config, rows.label[drawn])
         self._training = ""
 
     def _begin_stage(self, epoch: int) -> None:
@@ -122,7 +135,7 @@ class _Trainer:
         self._step = make_train_step(self._job.config, self._model, self._optimizer)
 
     def run_epoch(self, epoch: int) -> dict[str, float | None]:
-        """Train one epoch (from 1); give its loss over all ranks, the last rate and the speed."""
+        """Train one epoch (from 1); give its loss over all ranks, the last rate, speed and mean wait for input."""
         self._begin_stage(epoch)
         config, started = self._job.config, time.monotonic()
         plan = train_epoch(
@@ -132,29 +145,38 @@ class _Trainer:
             rank=hvd.rank(),
             ranks=hvd.size(),
             batch_size=config.batch_size,
-            patch_bytes=3 * self._rows.shards[0].patch_px ** 2,
+            window_mb=config.window_mb,
+            run_rows=config.run_rows,
+            draws=epoch_draws(config, self._rows.label, seed=self._job.seed, epoch=epoch),
         )
         rate = LearningRate.of(config, ranks=hvd.size(), steps_per_epoch=plan.steps)
-        loss = 0.0
-        for step, batch in enumerate(read_batches(self._rows, plan)):
+        loss, waiting_s = 0.0, 0.0
+        batches = read_batches(self._rows, plan, threads=_reader_threads(self._job), stains=self._stains)
+        for step, batch in enumerate(batches):
+            waiting_s += batch.waiting_s
             self._optimizer.learning_rate.assign(rate.at((epoch - 1) * plan.steps + step))
             loss += self._train_batch(batch, epoch, step, hvd.size() / plan.all_rows[step])
             done = int(plan.all_rows[: step + 1].sum())
             speed = round(done / (time.monotonic() - started), 1)
             self._log.progress("step", epoch=epoch, step=step + 1, steps=plan.steps, patches_per_s=speed)
         seconds = time.monotonic() - started
+        loss, waiting_s = collective.total([loss, waiting_s / hvd.size()]).tolist()
         return {
-            "loss": float(collective.total([loss])[0]) / len(self._rows),
+            "loss": loss / int(plan.all_rows.sum()),
             "learning_rate": rate.at(epoch * plan.steps - 1),
             "steps": plan.steps,
             "seconds": round(seconds, 3),
-            "patches_per_s": round(len(self._rows) / seconds, 1),
+            "patches_per_s": round(int(plan.all_rows.sum()) / seconds, 1),
+            "waiting_s": round(waiting_s, 3),
+            "waiting_share": round(waiting_s / seconds, 4),
         }
 
     def _train_batch(self, batch: Batch, epoch: int, step: int, scale: float) -> float:
         count = len(batch.rows)
         if self._job.config.augment:
-            changes = augment.draw_changes(self._job.seed, epoch=epoch, rank=hvd.rank(), step=step, rows=count)
+            changes = augment.draw_changes(
+                self._job.config, self._job.seed, epoch=epoch, rank=hvd.rank(), step=step, rows=count
+            )
         else:
             changes = augment.no_changes(count)
         loss = float(
@@ -178,15 +200,15 @@ class _Trainer:
 def _score_rows(
     score: Callable[[NDArray[np.uint8]], NDArray[np.float64]],
     rows: LabelledRows,
-    batch_size: int,
+    job: TrainingJob,
     log: TrainingLog,
+    stains: SlideStains | None,
     event: str = "validation",
 ) -> Scores:
     """Score all rows, each rank its share, and gather the logits: exact, whatever the number of ranks."""
-    side = rows.shards[0].patch_px
-    plan = score_epoch(rows, rank=hvd.rank(), ranks=hvd.size(), batch_size=batch_size, patch_bytes=3 * side**2)
+    plan = score_epoch(rows, rank=hvd.rank(), ranks=hvd.size(), batch_size=job.config.batch_size)
     logits = [np.empty(0)]
-    for step, batch in enumerate(read_batches(rows, plan)):
+    for step, batch in enumerate(read_batches(rows, plan, threads=_reader_threads(job), stains=stains)):
         logits.append(score(batch.pixels))
         log.progress(event, step=step + 1, steps=plan.steps)
     # Ranks hold consecutive shares, so the joined logits are in the order of the rows.
@@ -198,6 +220,10 @@ def _score_rows(
 def _refuse_not_finite(scores: Scores, split: str) -> None:
     if not np.all(np.isfinite(scores.logit)):
         raise InputError(f"the {split} scores are not finite", remedy="lower train.learning_rate")
+
+
+def _reader_threads(job: TrainingJob) -> int:
+    return job.config.reader_threads or min(job.threads, _MOST_READER_THREADS)
 
 
 def _validation_row(scores: Scores | None) -> dict[str, float | None]:

@@ -62,6 +62,7 @@ def _card(model: keras.Model, trained: Trained, cohort: Cohort, job: TrainingJob
         architecture=job.config.architecture,
         patch_px=cohort.patch_px,
         mpp=cohort.mpp,
+        stain=trained.stain,
         normalisation=ARCHITECTURES[job.config.architecture].preprocessing,
         parameters=model.count_params(),
         config=job.config,

@@ -47,9 +47,10 @@ def make_train_step(
     Returns
     -------
     Callable
-        ``step(pixels uint8 (n, p, p, 3), label float32 (n,), weight float32 (n,), changes float32 (n, 7),
+        ``step(pixels uint8 (n, p, p, 3), label float32 (n,), weight float32 (n,), changes float32 (n, 10),
         scale float32 ())`` → weighted sum of the loss of this rank's patches. `scale` is
-        ranks / patches of all ranks. Not compiled with XLA: Horovod has no kernels for it on CPUs.
+        ranks / patches of all ranks; `changes` are left alone without ``train.augment``. Not compiled with XLA:
+        Horovod has no kernels for it on CPUs.
     """
     losses = patch_loss(config)
     compression = hvd.Compression.fp16 if config.compression == "float16" else hvd.Compression.none
@@ -66,7 +67,8 @@ def make_train_step(
     @tf.function(input_signature=signature, jit_compile=False)
     def step(pixels: tf.Tensor, label: tf.Tensor, weight: tf.Tensor, changes: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:
         with tf.GradientTape() as tape:
-            logit = model(apply_changes(pixels, changes), training=True)[:, 0]
+            patches = apply_changes(pixels, changes) if config.augment else tf.cast(pixels, tf.float32)
+            logit = model(patches, training=True)[:, 0]
             total = tf.reduce_sum(weight * losses(label, logit))
             loss = optimizer.scale_loss(total * scale)
         gradients = hvd.DistributedGradientTape(tape, compression=compression).gradient(loss, sources)

@@ -59,7 +59,9 @@ def train(
     output = output.resolve()
     with attempt_folder(output) as work:
         job = TrainingJob(
-            config=config.model_copy(update={"weights": _weights_file(config)}),
+            config=config.model_copy(
+                update={"weights": _weights_file(config), "stain_reference": _resolved(config.stain_reference)}
+            ),
             shards=tuple(shard.model_copy(update={"path": shard.path.resolve()}) for shard in shards),
             work=work,
             ranks=ranks,
@@ -82,4 +84,8 @@ def _weights_file(config: TrainConfig) -> Path | None:
     if config.weights == "imagenet":
         cache = Path(os.environ.get("CAMNET_CACHE") or Path.home() / ".cache" / "camnet")
         return fetch_imagenet_weights(config.architecture, cache / "weights")
-    return config.weights.resolve() if config.weights else None
+    return _resolved(config.weights)
+
+
+def _resolved(path: Path | None) -> Path | None:
+    return path.resolve() if path else None

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from tasks.errors import InputError, IntegrityError
+from tasks.inference.predict import score_patches
 from tasks.patches.store import open_shard
 from tasks.train_config import TrainConfig
 from tasks.training.card import ModelCard
@@ -30,7 +31,7 @@ def trained(folder: Path, name: str, *, controller: Literal["gloo", "mpi"] = "gl
     shards += [write_texture_shard(folder / "shards", test) for test in tests]
     events: list[Any] = []
     card = train(
-        CONFIG.model_copy(update={"controller": controller}),
+        CONFIG.model_copy(update={"controller": controller, "stain": "reinhard", "reader_threads": 3}),
         shards,
         folder / name,
         ranks=2,
@@ -61,7 +62,7 @@ def test_two_ranks_learn_two_textures_reproducibly_under_both_controllers(tmp_pa
     check_card(card)
     check_log(folder / "log.jsonl", events)
     check_tensorboard(folder / "tensorboard", events)
-    check_scores(folder, card)
+    check_scores(folder)
     again, _ = trained(tmp_path, "again", controller="mpi")
     # Bit by bit: with two ranks, sums over the ranks have one order only.
     assert again.weights_digest == card.weights_digest
@@ -95,6 +96,10 @@ def check_log(path: Path, events: list[Any]) -> None:
     epochs = [row for row in rows if row["event"] == "epoch"]
     assert [row["epoch"] for row in epochs] == [1, 2, 3]
     assert epochs[-1]["loss"] < epochs[0]["loss"]
+    assert all(0 < row["waiting_s"] < row["seconds"] for row in epochs)
+    assert [row["waiting_share"] for row in epochs] == [
+        pytest.approx(row["waiting_s"] / row["seconds"], abs=0.01) for row in epochs
+    ]
 
 
 def check_tensorboard(folder: Path, events: list[Any]) -> None:
@@ -106,17 +111,19 @@ def check_tensorboard(folder: Path, events: list[Any]) -> None:
         assert list(values) == pytest.approx([row[name] for row in epochs])
 
 
-def check_scores(folder: Path, card: ModelCard) -> None:
-    """The model as it is read back scores as its card says: no skew between training and inference."""
-    model, _ = read_model(folder)
+def check_scores(folder: Path) -> None:
+    """The model as it is read back scores as its card says: no skew of stain or else between training and inference."""
+    model, card = read_model(folder)
+    assert card.stain is not None
+    assert card.stain.source == "256 patches of 4 shards of the training split"
     cohort = read_cohort(sorted(folder.parent.glob("shards/*.h5")))
     for metrics in card.metrics:
         rows = cohort.rows(metrics.split)
-        logits = []
+        probability = []
         for facts in rows.shards:
             with open_shard(facts.path) as shard:
-                logits.append(np.asarray(model(shard.read(np.arange(shard.rows))))[:, 0])
-        scores = Scores(np.concatenate(logits).astype(np.float64), rows.label, rows.patients)
+                probability.append(score_patches(model, shard, 32, stain=card.stain))
+        scores = Scores(np.concatenate(probability).astype(np.float64), rows.label, rows.patients)
         assert metrics.auc is not None
         assert area_under_curve(scores) == pytest.approx(metrics.auc.value, abs=1e-9)
 
