@@ -7,14 +7,17 @@ from pathlib import Path
 
 from prefect.artifacts import create_markdown_artifact
 
+from deployments.sites import HorovodSlots
 from flows.context import RunContext
 from flows.site_flow import site_flow
+from flows.slurm_ranks import SlurmRanks
 from tasks.artifacts import Artifact, Record, describe
 from tasks.caching import content_key
 from tasks.digests import file_digest
 from tasks.errors import InputError, IntegrityError
 from tasks.training.card import SCHEMA, ModelCard, read_card
 from tasks.training.job import ShardOfJob
+from tasks.training.launcher import Launch, launch
 from tasks.training.task import train_task
 from transfer.manifest import Entry, Manifest, read_manifest
 
@@ -48,7 +51,7 @@ def train(context: RunContext, manifest: Artifact) -> TrainResult:
     named = read_manifest(manifest.under(site.root))
     folder = manifest.under(site.root).parent
     shards = [ShardOfJob(path=folder / entry.path, digest=entry.digest) for entry in sampled_entries(named)]
-    ranks = context.config.train.ranks or site.horovod.slots
+    ranks = context.config.train.ranks or site.horovod.most_ranks
     key = training_key(context, named, ranks)
     model = context.folder_at(site) / "models" / key
     reused = _finished(context, key)
@@ -62,11 +65,19 @@ def train(context: RunContext, manifest: Artifact) -> TrainResult:
             seed=context.config.seed,
             key=key,
             manifest_digest=named.digest,
+            start=launcher_of(site.name, site.horovod),
         )
     card = read_card(model / "card.json")
     create_markdown_artifact(card_markdown(card), key="model", description=f"Model {key}")
     files = tuple(describe(site.root, model / name, made_by=SCHEMA, key=key) for name in _FILES)
     return TrainResult(card=card, files=files, seconds=time.monotonic() - started, reused=reused)
+
+
+def launcher_of(site: str, slots: HorovodSlots) -> Launch:
+    """Give what starts the ranks of a site."""
+    if slots.launcher == "slurm" and slots.slurm is not None:
+        return SlurmRanks(site, slots.slurm)
+    return launch
 
 
 def sampled_entries(manifest: Manifest) -> list[Entry]:

@@ -41,6 +41,12 @@ class TrainConfig(Settings):
         "float32", description="of the computation; weights stay float32"
     )
     compression: Literal["none", "float16"] = Field("none", description="of gradients on their way between ranks")
+    fusion_mb: float | None = Field(
+        None, ge=0, le=4096, description="MiB of gradients that are averaged in one message; default: Horovod's 128"
+    )
+    cycle_ms: float | None = Field(
+        None, gt=0, le=1000, description="ms between two looks for gradients that are ready; default: Horovod's 1"
+    )
     augment: bool = Field(True, description="flips, right-angle turns, small changes of colour")
     ranks: int | None = Field(None, ge=1, description="Horovod ranks; default: the site's slots")
     controller: Literal["gloo", "mpi"] = "gloo"

@@ -9,16 +9,19 @@ from uuid import UUID
 
 from prefect import task
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.cache_policies import NO_CACHE
 
 from tasks.train_config import TrainConfig
 from tasks.training.card import ModelCard
 from tasks.training.job import ShardOfJob
+from tasks.training.launcher import Launch
 from tasks.training.train import train
 
 log = logging.getLogger(__name__)
 
 
-@task(name="train", persist_result=True, result_serializer="json")
+# The flow has a key of its own; Prefect's would be of what starts the ranks too.
+@task(name="train", persist_result=True, result_serializer="json", cache_policy=NO_CACHE)
 def train_task(
     config: TrainConfig,
     shards: list[ShardOfJob],
@@ -29,6 +32,7 @@ def train_task(
     seed: int,
     key: str,
     manifest_digest: str,
+    start: Launch,
 ) -> ModelCard:
     """Run `tasks.training.train.train`; each epoch is a line of the log and a step of a progress artifact."""
     # The function is typed for asynchronous callers too.
@@ -51,6 +55,7 @@ def train_task(
         key=key,
         manifest_digest=manifest_digest,
         on_progress=tell,
+        start=start,
     )
     update_progress_artifact(artifact, progress=100.0)
     return card

@@ -12,7 +12,7 @@ from tasks.training.card import ModelCard, read_card
 from tasks.training.folder import CARD_NAME, publish
 from tasks.training.imagenet import fetch_imagenet_weights
 from tasks.training.job import ShardOfJob, TrainingJob, write_job
-from tasks.training.launcher import Progress, launch
+from tasks.training.launcher import Launch, Progress, launch
 
 
 def train(
@@ -26,6 +26,7 @@ def train(
     key: str,
     manifest_digest: str | None = None,
     on_progress: Progress | None = None,
+    start: Launch = launch,
 ) -> ModelCard:
     """Train on the shards of one site with Horovod and leave a model folder at `output`.
 
@@ -38,13 +39,15 @@ def train(
         Folder of the model (see `tasks.training.model_folder`): complete or absent. What the ranks
         printed is beside it in ``NAME.ranks.log``, also after a failure.
     ranks
-        Horovod ranks on this machine.
+        Horovod ranks.
     threads
         CPU threads of each rank.
     key
         Content key, written into the card.
     on_progress
         Called with each event of the training's log.
+    start
+        Runs the ranks: on this machine, unless something else is given.
 
     Returns
     -------
@@ -54,7 +57,7 @@ def train(
     Raises
     ------
     CamNetError
-        As `tasks.training.launcher.launch`; nothing is left at `output` then that was not there before.
+        As `start`; nothing is left at `output` then that was not there before.
     """
     output = output.resolve()
     with attempt_folder(output) as work:
@@ -71,7 +74,7 @@ def train(
         job_path = work / "job.json"
         write_job(job_path, job)
         log_path = output.with_name(f"{output.name}.ranks.log")
-        launch(job_path, log_path=log_path, silence_s=config.silence_s, on_progress=on_progress)
+        start(job_path, log_path=log_path, silence_s=config.silence_s, on_progress=on_progress)
         card = read_card(job.model_folder / CARD_NAME)
         publish(job.model_folder, output)
         return card

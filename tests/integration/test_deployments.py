@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,15 +13,23 @@ from flows.run_state import read_state
 from tasks.patches.store import open_shard
 from tests.services.browser import dump_dom
 from tests.services.camnet_cli import stored_as, write_config
+from tests.services.endless_training import endless_training, ranks_of
 from tests.services.prefect_server import asked, prefect, server_with_workers
+from tests.services.slurm import Slurm, running_slurm, wait_until
 
 pytestmark = pytest.mark.slow
 POOLS = ("camnet-site-a", "camnet-site-b")
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    with server_with_workers(tmp_path_factory.mktemp("prefect"), POOLS) as environment:
+def slurm() -> Iterator[Slurm]:
+    with running_slurm(nodes=2) as slurm:
+        yield slurm
+
+
+@pytest.fixture(scope="module")
+def server(slurm: Slurm, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    with server_with_workers(tmp_path_factory.mktemp("prefect"), POOLS, slurm.environment) as environment:
         yield environment
 
 
@@ -72,3 +82,27 @@ def test_an_error_at_a_site_reaches_the_coordinator_with_its_remedy(server: dict
     assert state.fatal.stage == "preprocess"
     assert "no slides" in state.fatal.cause
     assert "camnet synth" in (state.fatal.remedy or "")
+
+
+ON_SLURM = {"walltime": "0:10:00", "memory_mib": 2000, "nodes": 2, "interface": "lo"}
+
+
+@pytest.mark.parametrize("horovod", [{"slots": 2}, {"launcher": "slurm", "slurm": ON_SLURM}], ids=["local", "slurm"])
+def test_cancelling_a_training_ends_its_ranks_and_its_job(
+    horovod: dict[str, Any], slurm: Slurm, server: dict[str, str], tmp_path: Path
+) -> None:
+    parameters = json.dumps(endless_training(tmp_path, horovod))
+    prefect(server, "deployment", "run", "train/site-b", "--params", parameters)
+    models = tmp_path / "site-b" / "endless" / "models"
+    wait_until(lambda: any('"epoch"' in log.read_text() for log in models.rglob("log.jsonl")), 180)
+    assert len(ranks_of(models)) > 2
+    jobs = slurm.unfinished()
+    assert len(jobs) == ("slurm" in horovod)
+
+    [run] = [run for run in asked(server, "flow_runs") if run["state_type"] == "RUNNING"]
+    prefect(server, "flow-run", "cancel", run["id"])
+    wait_until(lambda: not ranks_of(models) and not slurm.unfinished(), 60)
+    assert [slurm.states(job) for job in jobs] == [{job: "CANCELLED"} for job in jobs]
+    this_run = {"flow_runs": {"id": {"any_": [run["id"]]}}}
+    wait_until(lambda: asked(server, "flow_runs", this_run)[0]["state_type"] == "CANCELLED", 60)
+    assert list(models.glob(".*.part")) == []
