@@ -18,6 +18,7 @@ from tasks.errors import InputError, IntegrityError
 from tasks.training.card import SCHEMA, ModelCard, read_card
 from tasks.training.job import ShardOfJob
 from tasks.training.launcher import Launch, launch
+from tasks.training.start_model import start_card
 from tasks.training.task import train_task
 from transfer.manifest import Entry, Manifest, read_manifest
 
@@ -66,6 +67,7 @@ def train(context: RunContext, manifest: Artifact) -> TrainResult:
             key=key,
             manifest_digest=named.digest,
             start=launcher_of(site.name, site.horovod),
+            unnamed=site.policy == "resident",
         )
     card = read_card(model / "card.json")
     create_markdown_artifact(card_markdown(card), key="model", description=f"Model {key}")
@@ -87,7 +89,8 @@ def sampled_entries(manifest: Manifest) -> list[Entry]:
 
 def training_key(context: RunContext, manifest: Manifest, ranks: int) -> str:
     """Content key of the training: of the shards' digests, the configuration, the ranks and the code."""
-    weights = context.config.train.weights
+    config, site = context.config.train, context.trainer
+    weights, start = config.weights, config.start_from
     return content_key(
         SCHEMA,
         inputs=[
@@ -95,8 +98,10 @@ def training_key(context: RunContext, manifest: Manifest, ranks: int) -> str:
             file_digest(weights) if isinstance(weights, Path) and weights.is_file() else str(weights or "no weights"),
             f"seed {context.config.seed}",
             f"{ranks} ranks",
+            *([start_card(start, config).weights_digest] if start else []),
+            *(["unnamed"] if site.policy == "resident" else []),
         ],
-        config=context.config.train.model_copy(update={"weights": None}),
+        config=config.model_copy(update={"weights": None, "start_from": None}),
         code=["tasks.training", "tasks.patches.store", "tasks.auc"],
     )
 

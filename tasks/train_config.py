@@ -22,6 +22,9 @@ class TrainConfig(Settings):
         None, description=".weights.h5 of the backbone; imagenet: those that Keras publishes; none: random"
     )
     weights_digest: str | None = Field(None, description="sha256:… that the weights file must have")
+    start_from: Path | None = Field(
+        None, description="model folder to go on from, head included; its architecture and head must be these"
+    )
     trainable: str = Field("all", description="all, head, or the name of the first layer of the backbone that trains")
     head_epochs: int = Field(0, ge=0, description="first epochs, in which the head alone trains")
     loss: Literal["class-weighted", "binary-cross-entropy", "focal"] = "class-weighted"
@@ -29,6 +32,12 @@ class TrainConfig(Settings):
     epochs: int = Field(10, ge=1, le=10_000)
     patience_epochs: int | None = Field(None, ge=1, description="ends when the validation got no better for so long")
     batch_size: int = Field(32, ge=1, le=4096, description="patches a rank and step")
+    accumulate_steps: int = Field(
+        1,
+        ge=1,
+        le=1024,
+        description="batches of a rank whose gradients are added up for one update; the learning rate stays",
+    )
     learning_rate: float = Field(1e-3, gt=0, description="for one rank; multiplied by the number of ranks")
     decay: Literal["cosine", "step", "none"] = Field("cosine", description="of the learning rate after the warm-up")
     decay_epochs: tuple[int, ...] = Field((), description="step: epochs after which the rate is multiplied")
@@ -40,6 +49,7 @@ class TrainConfig(Settings):
     precision: Literal["float32", "float16", "bfloat16"] = Field(
         "float32", description="of the computation; weights stay float32"
     )
+    xla: bool = Field(False, description="compiles forward and backward; for GPUs: on CPUs it is three times slower")
     compression: Literal["none", "float16"] = Field("none", description="of gradients on their way between ranks")
     fusion_mb: float | None = Field(
         None, ge=0, le=4096, description="MiB of gradients that are averaged in one message; default: Horovod's 128"
@@ -56,6 +66,8 @@ class TrainConfig(Settings):
     def _fits_together(self) -> TrainConfig:
         if self.head_epochs >= self.epochs and self.head_epochs:
             raise ValueError("head_epochs must be fewer than epochs (trainable = 'head' trains the head alone)")
+        if self.start_from is not None and self.weights is not None:
+            raise ValueError("start_from and weights exclude each other")
         if self.decay == "step" and list(self.decay_epochs) != sorted(set(self.decay_epochs)):
             raise ValueError("decay_epochs must rise")
         if (self.decay == "step") != bool(self.decay_epochs):

@@ -124,7 +124,7 @@ class _Trainer:
             epoch=epoch,
             rank=hvd.rank(),
             ranks=hvd.size(),
-            batch_size=config.batch_size,
+            batch_size=config.batch_size * config.accumulate_steps,
             patch_bytes=3 * self._rows.shards[0].patch_px ** 2,
         )
         rate = LearningRate.of(config, ranks=hvd.size(), steps_per_epoch=plan.steps)

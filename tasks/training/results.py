@@ -20,6 +20,8 @@ from tasks.training.job import TrainingJob
 from tasks.training.log import read_log
 from tasks.training.loop import Trained
 from tasks.training.metrics import split_metrics
+from tasks.training.start_model import start_card
+from tasks.training.unnamed import unnamed
 
 _PACKAGES = ("tensorflow-cpu", "tensorflow", "keras", "horovod", "numpy", "h5py")
 
@@ -41,6 +43,8 @@ def write_results(model: keras.Model, trained: Trained, cohort: Cohort, job: Tra
     title = f"{job.config.architecture}, {len(cohort.rows('train')):,} patches, {job.ranks} ranks"
     draw_curves(folder / CURVES_NAME, read_log(folder / LOG_NAME), title=title)
     card = _card(model, trained, cohort, job, file_digest(weights))
+    if job.unnamed:
+        card = unnamed(card)
     write_card(folder / CARD_NAME, card)
     return card
 
@@ -69,6 +73,7 @@ def _card(model: keras.Model, trained: Trained, cohort: Cohort, job: TrainingJob
         equal_weights_over_ranks=trained.equal_weights_over_ranks,
         versions=_versions(),
         weights_digest=weights_digest,
+        started_from=start_card(start, job.config).weights_digest if (start := job.config.start_from) else None,
     )
 
 

@@ -13,6 +13,7 @@ from tasks.training.folder import CARD_NAME, publish
 from tasks.training.imagenet import fetch_imagenet_weights
 from tasks.training.job import ShardOfJob, TrainingJob, write_job
 from tasks.training.launcher import Launch, Progress, launch
+from tasks.training.start_model import start_card
 
 
 def train(
@@ -27,6 +28,7 @@ def train(
     manifest_digest: str | None = None,
     on_progress: Progress | None = None,
     start: Launch = launch,
+    unnamed: bool = False,
 ) -> ModelCard:
     """Train on the shards of one site with Horovod and leave a model folder at `output`.
 
@@ -48,6 +50,8 @@ def train(
         Called with each event of the training's log.
     start
         Runs the ranks: on this machine, unless something else is given.
+    unnamed
+        Whether the card numbers patients and shards instead of naming them.
 
     Returns
     -------
@@ -60,9 +64,16 @@ def train(
         As `start`; nothing is left at `output` then that was not there before.
     """
     output = output.resolve()
+    if config.start_from is not None:
+        start_card(config.start_from, config)
     with attempt_folder(output) as work:
         job = TrainingJob(
-            config=config.model_copy(update={"weights": _weights_file(config)}),
+            config=config.model_copy(
+                update={
+                    "weights": _weights_file(config),
+                    "start_from": config.start_from and config.start_from.resolve(),
+                }
+            ),
             shards=tuple(shard.model_copy(update={"path": shard.path.resolve()}) for shard in shards),
             work=work,
             ranks=ranks,
@@ -70,6 +81,7 @@ def train(
             seed=seed,
             key=key,
             manifest_digest=manifest_digest,
+            unnamed=unnamed,
         )
         job_path = work / "job.json"
         write_job(job_path, job)
