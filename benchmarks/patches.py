@@ -9,7 +9,7 @@ and system time of the process without its imports; beside them the wall time. "
 raw pixels and buffered writing: decode each tile once, copy its pixels, look at each patch once, write it.
 
 All dense methods get the same positions; the other readers write with our writer and filter, so that only the reading
-differs. Those that are not installed are left out: pip install tiffslide "pyvips[binary]".
+differs. Those that are not installed are left out: pip install tiffslide "pyvips[binary]" cucim-cu12.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ METHODS = {
     "openslide-rows": "OpenSlide, up to 16 patches of a row at a time",
     "tiffslide": "tiffslide, a patch at a time",
     "pyvips": "pyvips Region.fetch, a patch at a time",
+    "cucim": "cuCIM with a cache of 512 MB, a patch at a time",
     "random": "CamNet, raw, 5,000 random patches",
     "random-openslide": "OpenSlide, 5,000 random patches",
     "job": "CamNet, a slide's whole job: digest, masks, dense raw, pictures",
@@ -49,7 +50,7 @@ METHODS = {
     "read-jpeg": "read back jpeg, random batches of 64",
     "read-tiles": "read back tiles, random stretches of 64",
 }
-NEEDS = {"tiffslide": "tiffslide", "pyvips": "pyvips"}
+NEEDS = {"tiffslide": "tiffslide", "pyvips": "pyvips", "cucim": "cucim"}
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ from tasks.errors import InputError
 from tasks.patches.pieces import Pieces, pieces_of
 from tasks.slides.tile_grid import TileSource
 
-BAND_COLUMNS = 96
+BAND_COLUMNS = 48
 """Columns of tiles that are walked together: it bounds how many patches wait for the next row of tiles."""
 
 Ints = NDArray[np.int64]
@@ -23,7 +23,7 @@ def cut_patches(source: TileSource, x_px: Ints, y_px: Ints, side_px: int) -> Ite
     """Give patches in the order in which they become complete.
 
     A wide level is walked in bands of `BAND_COLUMNS` columns of tiles, each band from the top down, so that the
-    memory for patches that wait for their lower part does not grow with the slide (about 35 MB for 224 px). Only
+    memory for patches that wait for their lower part does not grow with the slide (about 17 MB for 224 px). Only
     tiles at the border of two bands are decoded twice.
 
     Parameters
