@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import secrets
@@ -163,7 +164,9 @@ class _Watch:
         """Wait until the job has ended or must be ended; None when it fell silent."""
         failed_s: float | None = None
         while True:
-            self._lease.touch()
+            # What the file system refuses now it may take the next time; the job waits for `orphan_s`.
+            with contextlib.suppress(OSError):
+                self._lease.touch()
             now_s = time.monotonic()
             if self._follower.follow() or self._status.is_waiting:
                 self._heard_s = now_s

@@ -184,7 +184,8 @@ def failure(job: TrainingJob, log_path: Path, *, code: int | None, silence_s: fl
         cause = f"the training said nothing for {silence_s:.0f} s and was ended"
         remedy = "look at the last lines; raise train.silence_s if epochs are slow"
     else:
-        cause = f"a rank died without a word (exit code {code}; killed, or out of memory?)"
+        of_code = "" if code is None else f"exit code {code}; "
+        cause = f"a rank died without a word ({of_code}killed, or out of memory?)"
         remedy = "start the training again; with fewer ranks or a smaller train.batch_size if memory was short"
     return RetryableFault(f"{cause}. Last lines:\n{last}\n", subject=log_path, remedy=remedy)
 
