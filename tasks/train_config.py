@@ -43,9 +43,9 @@ class TrainConfig(Settings):
     decay_epochs: tuple[int, ...] = Field((), description="step: epochs after which the rate is multiplied")
     decay_factor: float = Field(0.1, gt=0, lt=1, description="step: by what")
     warmup_epochs: int = Field(0, ge=0, description="the rate rises over these from that of one rank")
-    optimizer: Literal["sgd", "adam", "adamw", "lamb"] = "sgd"
-    momentum: float = Field(0.9, ge=0, lt=1, description="sgd, with Nesterov's look ahead")
-    weight_decay: float = Field(0.0, ge=0, le=1, description="adamw, lamb")
+    optimizer: Literal["sgd", "adam", "adamw", "lamb", "lars"] = "sgd"
+    momentum: float = Field(0.9, ge=0, lt=1, description="sgd, with Nesterov's look ahead; lars")
+    weight_decay: float = Field(0.0, ge=0, le=1, description="adamw, lamb, lars")
     precision: Literal["float32", "float16", "bfloat16"] = Field(
         "float32", description="of the computation; weights stay float32"
     )
@@ -72,6 +72,6 @@ class TrainConfig(Settings):
             raise ValueError("decay_epochs must rise")
         if (self.decay == "step") != bool(self.decay_epochs):
             raise ValueError("decay = 'step' and decay_epochs belong together")
-        if self.weight_decay and self.optimizer not in ("adamw", "lamb"):
-            raise ValueError(f"weight_decay is for adamw and lamb, not for {self.optimizer}")
+        if self.weight_decay and self.optimizer not in ("adamw", "lamb", "lars"):
+            raise ValueError(f"weight_decay is for adamw, lamb and lars, not for {self.optimizer}")
         return self

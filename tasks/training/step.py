@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from tasks.train_config import TrainConfig
 from tasks.training.augment import PARAMETERS, apply_changes
 from tasks.training.collective import average_gradients, tensors
+from tasks.training.lars import Lars
 from tasks.training.loss import patch_loss
 
 
@@ -26,6 +27,8 @@ def make_optimizer(config: TrainConfig, model: keras.Model) -> keras.optimizers.
             optimizer = keras.optimizers.AdamW(rate, weight_decay=config.weight_decay)
         case "lamb":
             optimizer = keras.optimizers.Lamb(rate, weight_decay=config.weight_decay or None)
+        case "lars":
+            optimizer = Lars(rate, momentum=config.momentum, decay=config.weight_decay)
         case "sgd":
             optimizer = keras.optimizers.SGD(rate, momentum=config.momentum, nesterov=config.momentum > 0)
     if config.precision == "float16":
