@@ -51,6 +51,8 @@ def ranks_script(
         *([f"--signal=B:USR1@{jobs.warning_s}"] if jobs.warning_s else []),
         # Begun again by Slurm, it would go on beside the training that the flow has begun anew.
         "--no-requeue",
+        # Slurm may take a job and be too slow to say so; the same one, submitted again, never runs beside it.
+        "--dependency=singleton",
         *jobs.job_extra_directives,
     ]
     lines = [

@@ -56,13 +56,20 @@ class JobStatus:
 
 
 def status_of(name: str, before: JobStatus) -> JobStatus:
-    """Ask for the job by its name: one that Slurm has forgotten gives an empty answer and no error."""
+    """Ask for the job by its name: one that Slurm has forgotten gives an empty answer and no error.
+
+    Of two jobs with that name (see `flows.ranks_script`) the one that has begun counts.
+    """
     told = ask_slurm("squeue", "-h", "-t", "all", f"--name={name}", f"--user={getpass.getuser()}", "-o", "%i|%T|%r|%N")
     if told is None:
         return before if before.is_waiting else JobStatus(before.number, "UNKNOWN")
     if not told:
         return JobStatus(before.number, "GONE")
-    number, state, reason, nodes = told.splitlines()[-1].split("|", 3)
+    return min((_read(line) for line in told.splitlines()), key=lambda status: (status.is_waiting, int(status.number)))
+
+
+def _read(line: str) -> JobStatus:
+    number, state, reason, nodes = line.split("|", 3)
     return JobStatus(number, state, nodes if state == "RUNNING" else reason.replace("None", "no reason told yet"))
 
 

@@ -41,6 +41,7 @@ def test_a_job_asks_for_what_the_table_says() -> None:
         "#SBATCH --gres=gpu:2\n"
         "#SBATCH --signal=B:USR1@120\n"
         "#SBATCH --no-requeue\n"
+        "#SBATCH --dependency=singleton\n"
         "#SBATCH --qos=long\n"
         "module load openmpi\n"
         "exec py 'a job'\n"
