@@ -29,8 +29,8 @@ from tasks.training.rank_error import RankError, leave_error
 LEASE_NAME = "followed"
 """File beside the job that its flow touches again and again."""
 _CHECK_S = 0.5
-# Ranks that have been told to stop get this long to write a checkpoint.
-_GRACE_S = 60.0
+# Ranks that have been told to stop get this long to write a checkpoint; less when Slurm ends the job before.
+_GRACE_S = 300.0
 _log = logging.getLogger("tasks.training.allocation")
 
 
@@ -116,8 +116,10 @@ def _rendezvous(allocation: Allocation, job: TrainingJob) -> Iterator[dict[str, 
     address = _address(allocation)
     with RendezvousHTTPServer((address, 0), RendezvousHandler, 0) as server:
         threading.Thread(target=server.serve_forever, name="rendezvous", daemon=True).start()
-        yield {RENDEZVOUS: address, "HOROVOD_GLOO_RENDEZVOUS_PORT": str(server.server_address[1])}
-        server.shutdown()
+        try:
+            yield {RENDEZVOUS: address, "HOROVOD_GLOO_RENDEZVOUS_PORT": str(server.server_address[1])}
+        finally:
+            server.shutdown()
 
 
 def _address(allocation: Allocation) -> str:

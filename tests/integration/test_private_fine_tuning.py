@@ -8,12 +8,15 @@ from pathlib import Path
 import pytest
 
 from flows.context import make_context
+from flows.return_model import return_model
 from flows.run_state import RunState
 from flows.stage import StageResult, staged_batch
+from flows.train import TrainResult
 from tasks.artifacts import describe
 from tasks.config import load_config
-from tasks.errors import ExitCode, PolicyRefusal
+from tasks.errors import ExitCode, IntegrityError, PolicyRefusal
 from tasks.train_config import TrainConfig
+from tasks.training.card import write_card
 from tasks.training.model_folder import read_model
 from tasks.training.train import train
 from tests.services.camnet_cli import camnet
@@ -80,7 +83,7 @@ def test_a_model_is_tuned_at_a_resident_site_and_only_the_model_leaves(tmp_path:
     # Such a small rate teaches nothing in one epoch: what it knows, it has brought along.
     assert card.metrics[0].auc is not None
     assert card.metrics[0].auc.value > 0.9
-    assert card.split_patients["validation"] == ("patient-5", "patient-6")
+    assert card.split_patients["validation"] == ("patient-00005", "patient-00006")
     for path in came:
         assert b"patient_0" not in path.read_bytes(), path
         assert str(tmp_path).encode() not in path.read_bytes(), path
@@ -90,3 +93,16 @@ def test_a_model_is_tuned_at_a_resident_site_and_only_the_model_leaves(tmp_path:
     manifest = StageResult.model_validate(state["staged"]).manifest
     with pytest.raises(PolicyRefusal, match="may not leave hospital for clinic, as 6 of the 6 files"):
         refuse_forbidden(staged_batch(context, manifest, "clinic"))
+    trained = TrainResult.model_validate(state["trained"])
+    smuggled = manifest.model_copy(update={"path": f"{trained.folder}/patient_000.patches.h5"})
+    with pytest.raises(PolicyRefusal, match="is no part of a model"):
+        return_model.fn(context, trained.model_copy(update={"files": (*trained.files, smuggled)}), "clinic")
+    write_card(workspace / "hospital" / trained.folder / "card.json", start)
+    with pytest.raises(IntegrityError, match="has not the digest"):
+        return_model.fn(context, trained, "clinic")
+    write_card(
+        workspace / "hospital" / trained.folder / "card.json",
+        start.model_copy(update={"weights_digest": card.weights_digest}),
+    )
+    with pytest.raises(PolicyRefusal, match="has a card that names patients"):
+        return_model.fn(context, trained, "clinic")

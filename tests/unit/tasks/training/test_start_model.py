@@ -75,9 +75,10 @@ def test_weights_of_a_backbone_and_of_a_whole_network_exclude_each_other() -> No
 
 def test_a_card_without_names_keeps_what_does_not_tell_who_or_where() -> None:
     told = unnamed(card())
-    assert told.split_patients == {"train": ("patient-2",), "validation": ("patient-1",)}
+    assert told.split_patients == {"train": ("patient-00002",), "validation": ("patient-00001",)}
     assert [(shard.name, shard.patient, shard.digest) for shard in told.shards] == [
-        ("shard-1", "patient-2", "sha256:b"),
-        ("shard-2", "patient-1", "sha256:a"),
+        ("shard-00001", "patient-00002", "sha256:b"),
+        ("shard-00002", "patient-00001", "sha256:a"),
     ]
     assert not [name for name in ("mueller", "adams", "dr-no") if name in told.model_dump_json()]
+    assert unnamed(told) == told
