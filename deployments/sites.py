@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from deployments.endpoints import FdtEndpoint, GlobusEndpoint, GridftpEndpoint, SshEndpoint
+from deployments.rank_jobs import RankJobs
 from deployments.slurm_jobs import SlurmJobs
 from tasks.artifacts import Record
 from tasks.config import read_toml, validated
@@ -53,9 +54,23 @@ class DaskCluster(Record):
 class HorovodSlots(Record):
     """How Layer 2 starts its ranks."""
 
-    launcher: Literal["local"] = "local"
-    slots: int = Field(2, ge=1, description="ranks that the site can run at once")
+    launcher: Literal["local", "slurm"] = Field(
+        "local", description="local: on the machine of the flow; slurm: a job of its own, see [horovod.slurm]"
+    )
+    slots: int = Field(2, ge=1, description="ranks at once of launcher = 'local'; a job's are in [horovod.slurm]")
     threads: int = Field(1, ge=1, description="CPU threads of each rank")
+    slurm: RankJobs | None = Field(None, description="the job of launcher = 'slurm'")
+
+    @property
+    def most_ranks(self) -> int:
+        """Ranks that a training has unless it asks for fewer."""
+        return self.slurm.most_ranks if self.slurm and self.launcher == "slurm" else self.slots
+
+    @model_validator(mode="after")
+    def _has_its_job(self) -> HorovodSlots:
+        if self.launcher == "slurm" and self.slurm is None:
+            raise ValueError("launcher = 'slurm' needs a table [horovod.slurm] (walltime and memory_mib at least)")
+        return self
 
 
 class Site(Record):

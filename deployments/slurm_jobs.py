@@ -17,6 +17,16 @@ _WALLTIME = re.compile(r"(?:([0-9]+)-)?([0-9]+):([0-5][0-9]):([0-5][0-9])")
 # These end up in the lines of a job script: what would break out of its line is refused.
 Word = Annotated[str, Field(pattern=r"^\w[\w.,:@+/-]*$")]
 Directive = Annotated[str, Field(pattern=r"^-[^\r\n]+$")]
+Walltime = Annotated[
+    str,
+    Field(pattern=rf"^{_WALLTIME.pattern}$", description="time limit of a job, [DAYS-]HOURS:MINUTES:SECONDS"),
+]
+
+
+def seconds_of(walltime: str) -> int:
+    """Give a walltime in seconds."""
+    days, hours, minutes, seconds = (int(part or 0) for part in _WALLTIME.fullmatch(walltime).groups())  # type: ignore[union-attr]  # checked by the pattern
+    return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
 
 
 class SlurmJobs(Settings):
@@ -28,9 +38,7 @@ class SlurmJobs(Settings):
 
     queue: Word | None = Field(None, description="partition; default: the cluster's own")
     account: Word | None = Field(None, description="account that is charged")
-    walltime: str = Field(
-        pattern=rf"^{_WALLTIME.pattern}$", description="time limit of a job, [DAYS-]HOURS:MINUTES:SECONDS"
-    )
+    walltime: Walltime
     cores: int = Field(1, ge=1, description="CPU cores of a job, shared by its workers")
     memory_mib: int = Field(ge=128, description="memory of a job in MiB, shared by its workers")
     processes: int = Field(1, ge=1, description="workers in a job; each does one slide at a time")
@@ -65,8 +73,7 @@ class SlurmJobs(Settings):
     @property
     def walltime_s(self) -> int:
         """`walltime` in seconds."""
-        days, hours, minutes, seconds = (int(part or 0) for part in _WALLTIME.fullmatch(self.walltime).groups())  # type: ignore[union-attr]  # checked by the pattern
-        return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+        return seconds_of(self.walltime)
 
     @property
     def lifetime_s(self) -> tuple[float, float]:

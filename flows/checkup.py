@@ -39,7 +39,7 @@ def check_site(site: Site) -> list[Finding]:
         findings += [_key(site.name, site.ssh.key), _known_host(site.name, site.ssh), _answers(site.name, site.ssh)]
     elif site.is_folder_here:
         findings.append(_space(site))
-        if site.dask.cluster == "slurm":
+        if site.dask.cluster == "slurm" or (site.horovod and site.horovod.launcher == "slurm"):
             findings.append(_slurm(site))
     if site.globus is not None:
         findings += check_globus(site)

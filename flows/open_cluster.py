@@ -6,7 +6,6 @@ import getpass
 import importlib
 import ipaddress
 import secrets
-import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -23,10 +22,9 @@ from deployments.sites import Site
 from deployments.slurm_jobs import SlurmJobs
 from flows.runners import ONE_SLIDE_A_WORKER, adaptive_bounds, dask_settings, local_keywords, slurm_keywords
 from flows.slurm_classes import SLURMCluster
-from flows.slurm_watch import SlurmWatch, Submissions, SubmittedJob, ask_slurm
+from flows.slurm_commands import ask_slurm, refuse_missing_commands
+from flows.slurm_watch import SlurmWatch, Submissions, SubmittedJob
 from tasks.errors import InputError
-
-_COMMANDS = ("sbatch", "squeue", "scancel")
 
 
 @dataclass(frozen=True)
@@ -99,7 +97,7 @@ def _of_class(site: Site, tasks: int) -> Iterator[OpenCluster]:
 
 @contextmanager
 def _slurm(site: Site, jobs: SlurmJobs, run: str, tasks: int) -> Iterator[OpenCluster]:
-    _refuse_missing_commands(site)
+    refuse_missing_commands(f"site {site.name}", "set cluster = 'local' in its [dask] table")
     _refuse_unreachable_server(jobs)
     name = f"camnet-{run}-{secrets.token_hex(4)}"
     jobs.log_directory.mkdir(parents=True, exist_ok=True)
@@ -146,17 +144,6 @@ def _opened(
 ) -> OpenCluster:
     runner = DaskTaskRunner(address=cluster.scheduler_address)
     return OpenCluster(runner, begin, check, lambda: len(cluster.scheduler_info["workers"]))
-
-
-def _refuse_missing_commands(site: Site) -> None:
-    missing = [command for command in _COMMANDS if shutil.which(command) is None]
-    if missing:
-        raise InputError(
-            f"Slurm's commands are not on this machine ({', '.join(missing)})",
-            subject=f"site {site.name}",
-            remedy="run this stage on a login node of the site (or let its Prefect worker do so: --deployed), "
-            "or set cluster = 'local' in its [dask] table",
-        )
 
 
 def _refuse_unreachable_server(jobs: SlurmJobs) -> None:

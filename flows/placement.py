@@ -17,7 +17,7 @@ class Placement(Record):
 def placements(context: RunContext) -> tuple[Placement, ...]:
     """Give the plan of a run: the stages in their order, with their sites."""
     source, trainer = context.source, context.trainer
-    ranks = trainer.horovod.slots if trainer.horovod else 0
+    ranks = trainer.horovod.most_ranks if trainer.horovod else 0
     moved = "nothing moves: both layers are at one site"
     if source.name != trainer.name:
         over = f"SSH ({trainer.ssh.host}:{trainer.ssh.port})" if trainer.ssh else "a folder of this machine"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
 from typing import Any
 
 from deployments.sites import DaskCluster
@@ -100,11 +101,23 @@ def log_pattern(jobs: SlurmJobs, name: str, suffix: str = "%j") -> str:
     InputError
         The folder's name has characters that cannot stand there.
     """
-    folder = str(jobs.log_directory)
-    if any(character in '"\\' or ord(character) < 32 for character in folder):
+    return sbatch_path(
+        jobs.log_directory, f"/{name}-{suffix}.log", remedy="set log_directory in [dask.slurm] of the site file"
+    )
+
+
+def sbatch_path(path: Path, pattern: str = "", *, remedy: str) -> str:
+    """Write a path, and a pattern of sbatch after it, as it stands in a line of a job script.
+
+    Raises
+    ------
+    InputError
+        The path has characters that cannot stand there.
+    """
+    if any(character in '"\\' or ord(character) < 32 for character in str(path)):
         raise InputError(
             "has quotes, backslashes or control characters, which sbatch does not take in the path of a log",
-            subject=folder,
-            remedy="set log_directory in [dask.slurm] of the site file to another folder",
+            subject=path,
+            remedy=f"{remedy} to another folder",
         )
-    return '"' + folder.replace("%", "%%") + f'/{name}-{suffix}.log"'
+    return '"' + str(path).replace("%", "%%") + f'{pattern}"'

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import json
+import time
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 from uuid import UUID
@@ -16,7 +17,9 @@ from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from prefect.client.schemas.objects import FlowRun
 from prefect.context import FlowRunContext
 from prefect.deployments import run_deployment
+from prefect.exceptions import TerminationSignal
 from prefect.flows import Flow
+from prefect.states import Cancelling
 
 from deployments.sites import Site
 from flows.context import RunContext
@@ -25,6 +28,7 @@ from tasks.artifacts import Record
 from tasks.errors import CamNetError, PermanentFault
 
 R = TypeVar("R", bound=Record)
+_POLL_S = 1.0
 
 
 def site_flow(function: Callable[..., R]) -> Flow[..., R]:
@@ -78,12 +82,23 @@ def at(context: RunContext, site: Site, stage: Flow[..., R], result: type[R], **
         return cast("R", stage(context=context, **inputs))
     parameters = {"context": context, **inputs}
     run = run_deployment(
-        f"{stage.name}/{site.name}",
-        parameters={name: _plain(value) for name, value in parameters.items()},
-        poll_interval=1,
+        f"{stage.name}/{site.name}", parameters={name: _plain(value) for name, value in parameters.items()}, timeout=0
     )
     assert isinstance(run, FlowRun)  # noqa: S101  # called from a synchronous flow
-    return result.model_validate(_published(run, site)["result"])
+    return result.model_validate(_published(_ended(run), site)["result"])
+
+
+def _ended(run: FlowRun) -> FlowRun:
+    """Wait for the end of a stage elsewhere; when this process is told to end before, the stage is cancelled."""
+    with get_client(sync_client=True) as client:
+        try:
+            while run.state is None or not run.state.is_final():
+                time.sleep(_POLL_S)
+                run = client.read_flow_run(run.id)
+        except (KeyboardInterrupt, TerminationSignal):
+            client.set_flow_run_state(run.id, Cancelling())
+            raise
+    return run
 
 
 def describe_error(error: CamNetError) -> dict[str, str | None]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import getpass
 import logging
-import subprocess
 import time
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,28 +13,15 @@ from distributed import Status
 
 from deployments.slurm_jobs import SlurmJobs
 from flows.slurm_classes import SLURMCluster, SLURMJob
+from flows.slurm_commands import BUSY_S, NEVER_STARTS, RETRY_S, ask_slurm, is_busy, slurm_words
 from tasks.errors import CamNetError, InputError, PermanentFault, RetryableFault
 
 log = logging.getLogger(__name__)
-_BUSY = ("contact slurm controller", "timed out", "temporarily", "connection refused", "try again")
-_BUSY_S = 600.0
-_RETRY_S = 2.0
 _ASK_S = 5.0
 _TELL_S = 60.0
 # Dask has replaced a lost worker's job by then (after lost_worker_timeout_s), and the new one is in the queue.
 _REPLACED_S = 15.0
 _LOG_CHARACTERS = 500
-# Slurm takes such jobs, unless it was told to look at limits at once, and never starts them.
-_NEVER = {
-    "AccountNotAllowed",
-    "BadConstraints",
-    "InvalidAccount",
-    "InvalidQOS",
-    "PartitionConfig",
-    "PartitionNodeLimit",
-    "PartitionTimeLimit",
-    "QOSNotAllowed",
-}
 
 
 @dataclass
@@ -63,17 +49,17 @@ class SubmittedJob(SLURMJob):
         self.refusal: str | None = None
 
     async def _submit_job(self, script_filename: str) -> str:
-        notes, deadline = self._submissions, time.monotonic() + _BUSY_S
+        notes, deadline = self._submissions, time.monotonic() + BUSY_S
         while True:
             try:
                 said: str = await super()._submit_job(script_filename)
             except (RuntimeError, OSError) as error:
-                reason = _last_words(str(error))
+                reason = slurm_words(str(error))
                 notes.troubles.append(reason)
-                if notes.over or not _is_busy(reason) or time.monotonic() > deadline:
+                if notes.over or not is_busy(reason) or time.monotonic() > deadline:
                     self.refusal = reason
                     raise
-                await asyncio.sleep(_RETRY_S)
+                await asyncio.sleep(RETRY_S)
             else:
                 notes.troubles.clear()
                 return said
@@ -128,7 +114,7 @@ class SlurmWatch:
         queue = ask_slurm("squeue", "-h", f"--name={self._name}", f"--user={getpass.getuser()}", "-o", "%i %T %r")
         waiting = [line.split(" ", 2) for line in (queue or "").splitlines() if line.count(" ") >= 2]
         reasons = {reason for _, state, reason in waiting if state == "PENDING"}
-        if waiting and reasons and reasons <= _NEVER and all(state == "PENDING" for _, state, _ in waiting):
+        if waiting and reasons and reasons <= NEVER_STARTS and all(state == "PENDING" for _, state, _ in waiting):
             raise self._refused(f"they would wait for ever ({', '.join(sorted(reasons))})")
         replaced_s = self._jobs.lost_worker_timeout_s + _REPLACED_S if self._had_workers else 0.0
         if queue == "" and submitted and alone_s > replaced_s:
@@ -153,7 +139,7 @@ class SlurmWatch:
 
     def _refused(self, reason: str) -> CamNetError:
         subject = f"site {self._site}"
-        if _is_busy(reason):
+        if is_busy(reason):
             return RetryableFault(
                 f"Slurm does not take jobs: {reason}",
                 subject=subject,
@@ -169,26 +155,3 @@ class SlurmWatch:
         logs = sorted(self._jobs.log_directory.glob(f"{self._name}-*.log"), key=lambda path: path.stat().st_mtime)
         text = logs[-1].read_text(errors="replace").strip() if logs else ""
         return text[-_LOG_CHARACTERS:] or "nothing"
-
-
-def _is_busy(reason: str) -> bool:
-    return any(words in reason.lower() for words in _BUSY)
-
-
-def _last_words(said: str) -> str:
-    """Take Slurm's own words from what dask-jobqueue tells of a command that failed."""
-    stderr = said.partition("stderr:")[2].strip() or said.strip()
-    return stderr.removeprefix("sbatch: error: ").replace("\nsbatch: error: ", "; ")
-
-
-def ask_slurm(*command: str) -> str | None:
-    """Run one of Slurm's commands; None when it does not answer."""
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        log.warning("%s: %s", command[0], error)
-        return None
-    if done.returncode != 0:
-        log.warning("%s: %s", command[0], done.stderr.strip())
-        return None
-    return done.stdout.strip()

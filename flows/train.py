@@ -7,8 +7,10 @@ from pathlib import Path
 
 from prefect.artifacts import create_markdown_artifact
 
+from deployments.sites import HorovodSlots
 from flows.context import RunContext
 from flows.site_flow import site_flow
+from flows.slurm_ranks import SlurmRanks
 from tasks.artifacts import Artifact, Record, describe
 from tasks.caching import content_key
 from tasks.digests import file_digest
@@ -18,6 +20,8 @@ from tasks.report.quality import quality_rows, threshold_line
 from tasks.training.card import SCHEMA, ModelCard, read_card
 from tasks.training.folder import CARD_NAME, CURVES_NAME, LOG_NAME, RELIABILITY_NAME, ROC_NAME, WEIGHTS_NAME
 from tasks.training.job import ShardOfJob
+from tasks.training.launcher import Launch, launch
+from tasks.training.start_model import start_card
 from tasks.training.task import train_task
 from transfer.manifest import Entry, Manifest, read_manifest
 
@@ -51,7 +55,7 @@ def train(context: RunContext, manifest: Artifact) -> TrainResult:
     named = read_manifest(manifest.under(site.root))
     folder = manifest.under(site.root).parent
     shards = [ShardOfJob(path=folder / entry.path, digest=entry.digest) for entry in sampled_entries(named)]
-    ranks = context.config.train.ranks or site.horovod.slots
+    ranks = context.config.train.ranks or site.horovod.most_ranks
     key = training_key(context, named, ranks)
     model = context.folder_at(site) / "models" / key
     reused = _finished(context, key)
@@ -65,11 +69,20 @@ def train(context: RunContext, manifest: Artifact) -> TrainResult:
             seed=context.config.seed,
             key=key,
             manifest_digest=named.digest,
+            start=launcher_of(site.name, site.horovod),
+            unnamed=site.policy == "resident",
         )
     card = read_card(model / "card.json")
     create_markdown_artifact(card_markdown(card), key="model", description=f"Model {key}")
     files = tuple(describe(site.root, model / name, made_by=SCHEMA, key=key) for name in _FILES)
     return TrainResult(card=card, files=files, seconds=time.monotonic() - started, reused=reused)
+
+
+def launcher_of(site: str, slots: HorovodSlots) -> Launch:
+    """Give what starts the ranks of a site."""
+    if slots.launcher == "slurm" and slots.slurm is not None:
+        return SlurmRanks(site, slots.slurm)
+    return launch
 
 
 def sampled_entries(manifest: Manifest) -> list[Entry]:
@@ -79,17 +92,21 @@ def sampled_entries(manifest: Manifest) -> list[Entry]:
 
 def training_key(context: RunContext, manifest: Manifest, ranks: int) -> str:
     """Content key of the training: of the shards' digests, the configuration, the ranks and the code."""
-    weights = context.config.train.weights
+    config, site = context.config.train, context.trainer
+    weights, start, picture = config.weights, config.start_from, config.stain_reference
     return content_key(
         SCHEMA,
         inputs=[
             *(entry.digest for entry in sampled_entries(manifest)),
             file_digest(weights) if isinstance(weights, Path) and weights.is_file() else str(weights or "no weights"),
+            *([file_digest(picture)] if picture and picture.is_file() else []),
             f"seed {context.config.seed}",
             f"{ranks} ranks",
+            *([start_card(start, config).weights_digest] if start else []),
+            *(["unnamed"] if site.policy == "resident" else []),
         ],
-        config=context.config.train.model_copy(update={"weights": None}),
-        code=["tasks.training", "tasks.patches.store", "tasks.auc"],
+        config=config.model_copy(update={"weights": None, "start_from": None, "stain_reference": None}),
+        code=["tasks.training", "tasks.stain", "tasks.patches.store", "tasks.auc"],
     )
 
 

@@ -221,7 +221,8 @@ def parse_config(data: dict[str, Any], *, folder: Path, source: str) -> RunConfi
     )
     weights = config.train.weights
     named = folder / weights if isinstance(weights, Path) else weights
-    train = config.train.model_copy(update={"weights": named})
+    start = config.train.start_from
+    train = config.train.model_copy(update={"weights": named, "start_from": start and folder / start})
     sites = config.sites and folder / config.sites
     return config.model_copy(update={"cohort": cohort, "train": train, "sites": sites})
 

@@ -22,6 +22,9 @@ class TrainConfig(Settings):
         None, description=".weights.h5 of the backbone; imagenet: those that Keras publishes; none: random"
     )
     weights_digest: str | None = Field(None, description="sha256:… that the weights file must have")
+    start_from: Path | None = Field(
+        None, description="model folder to go on from, head included; its architecture and head must be these"
+    )
     trainable: str = Field("all", description="all, head, or the name of the first layer of the backbone that trains")
     head_epochs: int = Field(0, ge=0, le=10_000, description="first epochs, in which the head alone trains")
     loss: Literal["class-weighted", "binary-cross-entropy", "focal"] = Field(
@@ -34,6 +37,12 @@ class TrainConfig(Settings):
         None, ge=1, le=10_000, description="ends when the validation got no better for so many epochs; default: never"
     )
     batch_size: int = Field(32, ge=1, le=4096, description="patches a rank and step")
+    accumulate_steps: int = Field(
+        1,
+        ge=1,
+        le=1024,
+        description="batches of a rank whose gradients are added up for one update; the learning rate stays",
+    )
     learning_rate: float = Field(
         1e-3, gt=0, le=1e30, description="step a unit of gradient, for one rank; multiplied by the number of ranks"
     )
@@ -43,15 +52,26 @@ class TrainConfig(Settings):
     )
     decay_factor: float = Field(0.1, gt=0, lt=1, description="step: factor that it is multiplied by")
     warmup_epochs: int = Field(0, ge=0, le=10_000, description="epochs over which the rate rises from that of one rank")
-    optimizer: Literal["sgd", "adam", "adamw", "lamb"] = Field(
-        "sgd", description="sgd: as in the paper; lamb: for large batches"
+    optimizer: Literal["sgd", "adam", "adamw", "lamb", "lars"] = Field(
+        "sgd", description="sgd: as in the paper; lamb, lars: for large batches"
     )
-    momentum: float = Field(0.9, ge=0, lt=1, description="sgd, with Nesterov's look ahead: share of the last step")
-    weight_decay: float = Field(0.0, ge=0, le=1, description="adamw, lamb: share of the weights taken off, times rate")
+    momentum: float = Field(
+        0.9, ge=0, lt=1, description="sgd, with Nesterov's look ahead; lars: share of the last step"
+    )
+    weight_decay: float = Field(
+        0.0, ge=0, le=1, description="adamw, lamb, lars: share of the weights taken off, times rate"
+    )
     precision: Literal["float32", "float16", "bfloat16"] = Field(
         "float32", description="of the computation; weights stay float32"
     )
+    xla: bool = Field(False, description="compiles forward and backward; for GPUs: on CPUs it is three times slower")
     compression: Literal["none", "float16"] = Field("none", description="of gradients on their way between ranks")
+    fusion_mb: float | None = Field(
+        None, ge=0, le=4096, description="MiB of gradients that are averaged in one message; default: Horovod's 128"
+    )
+    cycle_ms: float | None = Field(
+        None, gt=0, le=1000, description="ms between two looks for gradients that are ready; default: Horovod's 1"
+    )
     augment: bool = Field(True, description="random changes of the training patches, as the next keys say")
     augment_flips: bool = Field(True, description="mirror images")
     augment_turns: bool = Field(True, description="turns by right angles")
@@ -101,12 +121,14 @@ class TrainConfig(Settings):
     def _fits_together(self) -> TrainConfig:
         if self.head_epochs >= self.epochs and self.head_epochs:
             raise ValueError("head_epochs must be fewer than epochs (trainable = 'head' trains the head alone)")
+        if self.start_from is not None and self.weights is not None:
+            raise ValueError("start_from and weights exclude each other")
         if self.decay == "step" and list(self.decay_epochs) != sorted(set(self.decay_epochs)):
             raise ValueError("decay_epochs must rise")
         if (self.decay == "step") != bool(self.decay_epochs):
             raise ValueError("decay = 'step' and decay_epochs belong together")
-        if self.weight_decay and self.optimizer not in ("adamw", "lamb"):
-            raise ValueError(f"weight_decay is for adamw and lamb, not for {self.optimizer}")
+        if self.weight_decay and self.optimizer not in ("adamw", "lamb", "lars"):
+            raise ValueError(f"weight_decay is for adamw, lamb and lars, not for {self.optimizer}")
         if self.stain_reference and self.stain == "none":
             raise ValueError("stain_reference needs stain = 'reinhard' or 'macenko'")
         if self.stain_reference_digest and not self.stain_reference:

@@ -45,7 +45,7 @@ def sites(
         return
     table = Table("site", "root", "policy", "Dask", "Horovod slots", "SSH")
     for site in found.values():
-        slots = str(site.horovod.slots) if site.horovod else "-"
+        slots = str(site.horovod.most_ranks) if site.horovod else "-"
         ssh = f"{site.ssh.user}@{site.ssh.host}:{site.ssh.port}" if site.ssh else "-"
         table.add_row(site.name, str(site.root), site.policy, site.dask.summary, slots, ssh)
     Console().print(table)

@@ -60,14 +60,33 @@ def transfer(
     _advance(config, workspace, "staged", run)
 
 
-def train(config: ConfigOption, workspace: WorkspaceOption = DEFAULT_WORKSPACE) -> None:
+def train(
+    config: ConfigOption,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    return_to: Annotated[
+        str | None, typer.Option("--return-to", help="then move weights, card, log and curves to this site")
+    ] = None,
+) -> None:
     """Layer 2: shards to a model."""
+    from deployments.sites import site_named
     from flows.train import train as stage_flow
 
     def run(state: RunState) -> object:
+        if return_to is not None:
+            site_named(state.context.sites, return_to)
         return stage_flow(state.context, manifest=_needed(state.staged, "transfer").manifest)
 
-    _advance(config, workspace, "trained", run)
+    state = _advance(config, workspace, "trained", run)
+    if return_to is not None:
+        _return_model(state, return_to)
+
+
+def _return_model(state: RunState, destination: str) -> None:
+    from flows.return_model import return_model
+    from flows.server import prefect_api
+
+    with prefect_api(state.context.workspace / "prefect"):
+        print_json(return_model(state.context, trained=_needed(state.trained, "train"), destination=destination))
 
 
 def infer(config: ConfigOption, workspace: WorkspaceOption = DEFAULT_WORKSPACE) -> None:

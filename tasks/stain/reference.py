@@ -86,4 +86,4 @@ def picture_reference(path: Path, method: StainMethod, *, digest: str | None = N
     pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB) if content else None
     if pixels is None:
         raise InputError("is no picture", subject=path, remedy="set train.stain_reference to a PNG, TIFF or JPEG file")
-    return measure_reference(pixels.astype(np.uint8), method, source=f"{path.name} ({found})")
+    return measure_reference(pixels.astype(np.uint8), method, source=f"a picture ({found})")

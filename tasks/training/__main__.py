@@ -1,4 +1,4 @@
-"""``python -m tasks.training JOB.json``: one rank, started by ``horovodrun`` or ``mpirun``."""
+"""``python -m tasks.training JOB.json``: one rank, started by ``horovodrun``, ``mpirun`` or ``srun``."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 
 from tasks.errors import ExitCode, InputError
+from tasks.training.gloo_place import gloo_place
 from tasks.training.job import read_job
 from tasks.training.processes import LAUNCHER_VARIABLE
 from tasks.training.rank_error import RankError, leave_error
@@ -36,6 +37,7 @@ def main(arguments: list[str]) -> int:
     except InputError as error:
         _log.error("%s", error)
         return error.exit_code
+    os.environ.update(gloo_place(os.environ))
     # Imported here: a usage error must not wait for TensorFlow, and ranks log before it is loaded.
     import horovod.tensorflow as hvd
 

@@ -208,6 +208,8 @@ class ModelCard(Record):
         Epoch (from 1) whose weights are in the folder.
     weights_digest
         ``sha256:…`` of the weights file.
+    started_from
+        The same of the model that the training started from; None when it did not start from one.
     equal_weights_over_ranks
         Digests of the weights of all ranks were gathered and compared at the end of the training.
     """
@@ -236,6 +238,7 @@ class ModelCard(Record):
     equal_weights_over_ranks: bool
     versions: dict[str, str]
     weights_digest: str
+    started_from: str | None = None
 
 
 def write_card(path: Path, card: ModelCard) -> None:

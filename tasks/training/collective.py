@@ -20,6 +20,19 @@ def broadcast_state(model: keras.Model, optimizer: keras.optimizers.Optimizer) -
     hvd.broadcast_variables(tensors(optimizer.variables), root_rank=0)
 
 
+def average_gradients(gradients: list[tf.Tensor], compression: type[hvd.Compression.none]) -> list[tf.Tensor]:
+    """Average each gradient over the ranks, inside a compiled step.
+
+    As Horovod's ``DistributedGradientTape`` does, which could not average sums of the gradients of several tapes.
+    """
+    count = len(gradients)
+    return [
+        # The same on all ranks, and another one when other layers train.
+        hvd.allreduce(gradient, op=hvd.Average, compression=compression, name=f"gradient.{index}.of.{count}")
+        for index, gradient in enumerate(gradients)
+    ]
+
+
 def average_statistics(model: keras.Model) -> None:
     """Average the moving means and variances of batch normalisation over the ranks.
 

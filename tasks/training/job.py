@@ -31,6 +31,8 @@ class TrainingJob(Record):
         Content key of the training.
     threads
         CPU threads of each rank.
+    unnamed
+        Whether the card numbers patients and shards instead of naming them.
     """
 
     config: TrainConfig
@@ -41,6 +43,7 @@ class TrainingJob(Record):
     seed: int = Field(ge=0)
     key: str
     manifest_digest: str | None = None
+    unnamed: bool = False
 
     @field_validator("work")
     @classmethod

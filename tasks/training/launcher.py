@@ -18,6 +18,8 @@ from tasks.training.processes import ProcessTree
 from tasks.training.rank_error import first_error
 
 Progress = Callable[[dict[str, Any]], None]
+Launch = Callable[..., None]
+"""What runs the ranks of a job to their end; its arguments and errors are those of `launch`."""
 _POLL_S = 0.2
 # After the first rank has left an error, the others get this long to leave theirs.
 _LAST_WORDS_S = 2.0
@@ -71,14 +73,14 @@ def launch(
     command = ranks_command(job.config.controller, job.ranks, rank)
     log_path.parent.mkdir(parents=True, exist_ok=True)
     log_path.write_bytes(b"")
-    follower = _Follower(job.model_folder / LOG_NAME, on_progress)
+    follower = Follower(job.model_folder / LOG_NAME, on_progress)
     with ProcessTree(command, rank_environment(job), log_path) as tree:
         silent = _watch(tree, job, follower, silence_s)
         code = tree.returncode()
     follower.follow()
     error = first_error(job.errors_folder)
     if silent or code != 0 or error is not None:
-        raise _failure(job, log_path, code=code, silence_s=silence_s if silent else None)
+        raise failure(job, log_path, code=code, silence_s=silence_s if silent else None)
 
 
 def ranks_command(controller: Literal["gloo", "mpi"], ranks: int, rank: list[str]) -> list[str]:
@@ -90,22 +92,33 @@ def ranks_command(controller: Literal["gloo", "mpi"], ranks: int, rank: list[str
         ``horovodrun`` is not beside this Python.
     """
     if controller == "mpi":
-        options = ["--allow-run-as-root", "--bind-to", "none", "--mca", "mpi_yield_when_idle", "1"]
-        # Containers forbid the system call by which vader copies between processes.
-        options += ["--mca", "btl_vader_single_copy_mechanism", "none"]
-        return ["mpirun", "-np", str(ranks), "-H", f"localhost:{ranks}", *options, *rank]
+        return mpirun_command(ranks, rank, "-H", f"localhost:{ranks}", "--mca", "mpi_yield_when_idle", "1")
     horovodrun = Path(sys.executable).with_name("horovodrun")
     if not horovodrun.is_file():
         raise PermanentFault("is not there", subject=horovodrun, remedy="run containers/horovod/build.sh")
     return [str(horovodrun), "-np", str(ranks), "--gloo", "-H", f"localhost:{ranks}", *rank]
 
 
+def mpirun_command(ranks: int, rank: list[str], *options: str) -> list[str]:
+    """Argument list of Open MPI's ``mpirun`` for `ranks` copies of the command `rank`."""
+    # Containers forbid the system call by which vader copies between processes.
+    always = ["--allow-run-as-root", "--bind-to", "none", "--mca", "btl_vader_single_copy_mechanism", "none"]
+    return ["mpirun", "-np", str(ranks), *options, *always, *rank]
+
+
 def rank_environment(job: TrainingJob) -> dict[str, str]:
-    """Environment of the ranks: little of the caller's, threads limited so that ranks do not fight for cores."""
+    """Environment of ranks on this machine: little of the caller's, and `rank_settings`."""
     kept = {name: value for name, value in os.environ.items() if name in _KEPT or name.startswith(_KEPT_PREFIXES)}
+    return kept | rank_settings(job)
+
+
+def rank_settings(job: TrainingJob) -> dict[str, str]:
+    """Variables that all ranks need; threads are limited so that ranks do not fight for cores."""
     threads = str(job.threads)
+    fusion, cycle = job.config.fusion_mb, job.config.cycle_ms
     return {
-        **kept,
+        **({} if fusion is None else {"HOROVOD_FUSION_THRESHOLD": str(round(fusion * 2**20))}),
+        **({} if cycle is None else {"HOROVOD_CYCLE_TIME": f"{cycle:g}"}),
         # The ranks run the code of this process, installed or not.
         "PYTHONPATH": str(Path(str(tasks.__file__)).parents[1]),
         "PYTHONUNBUFFERED": "1",
@@ -121,7 +134,7 @@ def rank_environment(job: TrainingJob) -> dict[str, str]:
     }
 
 
-class _Follower:
+class Follower:
     """Reads what was added to the training's log."""
 
     def __init__(self, path: Path, on_progress: Progress | None) -> None:
@@ -143,7 +156,7 @@ class _Follower:
         return bool(complete)
 
 
-def _watch(tree: ProcessTree, job: TrainingJob, follower: _Follower, silence_s: float) -> bool:
+def _watch(tree: ProcessTree, job: TrainingJob, follower: Follower, silence_s: float) -> bool:
     """Wait until the command ends or a rank leaves an error; whether it fell silent instead."""
     heard = time.monotonic()
     failed: float | None = None
@@ -161,7 +174,8 @@ def _watch(tree: ProcessTree, job: TrainingJob, follower: _Follower, silence_s: 
     return False
 
 
-def _failure(job: TrainingJob, log_path: Path, *, code: int | None, silence_s: float | None) -> CamNetError:
+def failure(job: TrainingJob, log_path: Path, *, code: int | None, silence_s: float | None) -> CamNetError:
+    """Give the error to raise for a training that failed: that of a rank, of its silence, or of its exit code."""
     last = last_lines(log_path)
     error = first_error(job.errors_folder)
     if error is not None:
@@ -170,7 +184,8 @@ def _failure(job: TrainingJob, log_path: Path, *, code: int | None, silence_s: f
         cause = f"the training said nothing for {silence_s:.0f} s and was ended"
         remedy = "look at the last lines; raise train.silence_s if epochs are slow"
     else:
-        cause = f"a rank died without a word (exit code {code}; killed, or out of memory?)"
+        of_code = "" if code is None else f"exit code {code}; "
+        cause = f"a rank died without a word ({of_code}killed, or out of memory?)"
         remedy = "start the training again; with fewer ranks or a smaller train.batch_size if memory was short"
     return RetryableFault(f"{cause}. Last lines:\n{last}\n", subject=log_path, remedy=remedy)
 

@@ -144,7 +144,7 @@ class _Trainer:
             epoch=epoch,
             rank=hvd.rank(),
             ranks=hvd.size(),
-            batch_size=config.batch_size,
+            batch_size=config.batch_size * config.accumulate_steps,
             window_mb=config.window_mb,
             run_rows=config.run_rows,
             draws=epoch_draws(config, self._rows.label, seed=self._job.seed, epoch=epoch),

@@ -10,12 +10,14 @@ import tensorflow as tf
 
 from tasks.errors import InputError
 from tasks.training.cohort import read_cohort
-from tasks.training.folder import LOG_NAME, TENSORBOARD_NAME
+from tasks.training.folder import LOG_NAME, TENSORBOARD_NAME, WEIGHTS_NAME
 from tasks.training.job import TrainingJob, verify_shard
 from tasks.training.log import TrainingLog
 from tasks.training.loop import train_epochs
+from tasks.training.model_folder import load_weights
 from tasks.training.models import build
 from tasks.training.results import write_results
+from tasks.training.start_model import start_card
 from tasks.training.tensorboard import TensorBoardEvents
 
 _POLICIES = {"float32": "float32", "float16": "mixed_float16", "bfloat16": "mixed_bfloat16"}
@@ -51,6 +53,8 @@ def run_rank(job: TrainingJob) -> None:
             head=job.config.head,
             dropout=job.config.dropout,
         )
+        if job.config.start_from is not None:
+            _go_on_from(job.config.start_from, model, job, cohort.patch_px)
         trained = train_epochs(model, cohort, job, log)
         log.write("trained", best_epoch=trained.best_epoch)
         if hvd.rank() == 0:
@@ -61,6 +65,17 @@ def _open_log(model_folder: Path) -> TrainingLog:
     if hvd.rank() != 0:
         return TrainingLog(None)
     return TrainingLog(model_folder / LOG_NAME, TensorBoardEvents(model_folder / TENSORBOARD_NAME))
+
+
+def _go_on_from(folder: Path, model: keras.Model, job: TrainingJob, patch_px: int) -> None:
+    card = start_card(folder, job.config)
+    if card.patch_px != patch_px:
+        raise InputError(
+            f"is a model for patches of {card.patch_px} px, and the shards have {patch_px}",
+            subject=folder,
+            remedy="set preprocess.patch_px to that of the model, or start from another one",
+        )
+    load_weights(model, folder / WEIGHTS_NAME)
 
 
 def _verify_share(job: TrainingJob, log: TrainingLog) -> None:

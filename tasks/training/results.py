@@ -28,6 +28,8 @@ from tasks.training.log import read_log
 from tasks.training.loop import Trained
 from tasks.training.metrics import choose_threshold, split_metrics
 from tasks.training.quality_figures import draw_reliability, draw_roc
+from tasks.training.start_model import start_card
+from tasks.training.unnamed import unnamed
 
 _PACKAGES = ("tensorflow-cpu", "tensorflow", "keras", "horovod", "numpy", "h5py")
 
@@ -49,6 +51,8 @@ def write_results(model: keras.Model, trained: Trained, cohort: Cohort, job: Tra
     title = f"{job.config.architecture}, {len(cohort.rows('train')):,} patches, {job.ranks} ranks"
     draw_curves(folder / CURVES_NAME, read_log(folder / LOG_NAME), title=title)
     card = _card(model, trained, cohort, job, file_digest(weights))
+    if job.unnamed:
+        card = unnamed(card)
     draw_roc(folder / ROC_NAME, card.metrics, title=title)
     draw_reliability(folder / RELIABILITY_NAME, card.metrics, title=title)
     write_card(folder / CARD_NAME, card)
@@ -79,6 +83,7 @@ def _card(model: keras.Model, trained: Trained, cohort: Cohort, job: TrainingJob
         equal_weights_over_ranks=trained.equal_weights_over_ranks,
         versions=_versions(),
         weights_digest=weights_digest,
+        started_from=start_card(start, job.config).weights_digest if (start := job.config.start_from) else None,
     )
 
 

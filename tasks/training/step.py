@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from tasks.train_config import TrainConfig
 from tasks.training.augment import PARAMETERS, apply_changes
-from tasks.training.collective import tensors
+from tasks.training.collective import average_gradients, tensors
+from tasks.training.lars import Lars
 from tasks.training.loss import patch_loss
 
 
@@ -26,6 +27,8 @@ def make_optimizer(config: TrainConfig, model: keras.Model) -> keras.optimizers.
             optimizer = keras.optimizers.AdamW(rate, weight_decay=config.weight_decay)
         case "lamb":
             optimizer = keras.optimizers.Lamb(rate, weight_decay=config.weight_decay or None)
+        case "lars":
+            optimizer = Lars(rate, momentum=config.momentum, decay=config.weight_decay)
         case "sgd":
             optimizer = keras.optimizers.SGD(rate, momentum=config.momentum, nesterov=config.momentum > 0)
     if config.precision == "float16":
@@ -42,20 +45,22 @@ def make_train_step(
 
     Horovod averages gradients over ranks. So each rank's loss is the sum over its own patches, divided by the
     patches of all ranks and multiplied by the ranks: the average is the gradient of the joined batch, also
-    when batches differ in size.
+    when batches differ in size. With ``accumulate_steps`` a rank goes through its batch in so many parts and adds
+    their gradients up, which gives the same, before they are averaged once.
 
     Returns
     -------
     Callable
         ``step(pixels uint8 (n, p, p, 3), label float32 (n,), weight float32 (n,), changes float32 (n, 10),
         scale float32 ())`` → weighted sum of the loss of this rank's patches. `scale` is
-        ranks / patches of all ranks; `changes` are left alone without ``train.augment``. Not compiled with XLA:
-        Horovod has no kernels for it on CPUs.
+        ranks / patches of all ranks; `changes` are left alone without ``train.augment``. With ``xla`` forward and
+        backward are compiled; the averaging stays outside, because Horovod has no kernels for XLA on CPUs.
     """
-    losses = patch_loss(config)
     compression = hvd.Compression.fp16 if config.compression == "float16" else hvd.Compression.none
     side = model.input_shape[1]
+    part = _part_gradients(config, model, optimizer)
     sources = tensors(model.trainable_variables)
+    parts = config.accumulate_steps
     signature = [
         tf.TensorSpec((None, side, side, 3), tf.uint8),
         tf.TensorSpec((None,), tf.float32),
@@ -66,17 +71,59 @@ def make_train_step(
 
     @tf.function(input_signature=signature, jit_compile=False)
     def step(pixels: tf.Tensor, label: tf.Tensor, weight: tf.Tensor, changes: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:
+        if parts == 1:
+            total, gradients = part(pixels, label, weight, changes, scale)
+        else:
+            total, gradients = _accumulated(part, sources, parts, (pixels, label, weight, changes), scale)
+        optimizer.apply(average_gradients(gradients, compression), model.trainable_variables)
+        return total
+
+    compiled: Callable[..., tf.Tensor] = step
+    return compiled
+
+
+def _part_gradients(
+    config: TrainConfig, model: keras.Model, optimizer: keras.optimizers.Optimizer
+) -> Callable[..., tuple[tf.Tensor, list[tf.Tensor]]]:
+    """Make the function of a (part of a) batch to its loss and this rank's gradients, as the optimizer wants them."""
+    losses, sources = patch_loss(config), tensors(model.trainable_variables)
+
+    def part(
+        pixels: tf.Tensor, label: tf.Tensor, weight: tf.Tensor, changes: tf.Tensor, scale: tf.Tensor
+    ) -> tuple[tf.Tensor, list[tf.Tensor]]:
         with tf.GradientTape() as tape:
             patches = apply_changes(pixels, changes) if config.augment else tf.cast(pixels, tf.float32)
             logit = model(patches, training=True)[:, 0]
             total = tf.reduce_sum(weight * losses(label, logit))
             loss = optimizer.scale_loss(total * scale)
-        gradients = hvd.DistributedGradientTape(tape, compression=compression).gradient(loss, sources)
-        optimizer.apply(gradients, model.trainable_variables)
-        return total
+        return total, tape.gradient(loss, sources)
 
-    compiled: Callable[..., tf.Tensor] = step
+    if not config.xla:
+        return part
+    compiled: Callable[..., tuple[tf.Tensor, list[tf.Tensor]]] = tf.function(part, jit_compile=True)
     return compiled
+
+
+def _accumulated(
+    part: Callable[..., tuple[tf.Tensor, list[tf.Tensor]]],
+    sources: list[tf.Variable],
+    parts: int,
+    batch: tuple[tf.Tensor, ...],
+    scale: tf.Tensor,
+) -> tuple[tf.Tensor, list[tf.Tensor]]:
+    """Add up the gradients of the parts of a batch, which differ by one patch at most; none is empty."""
+    rows = tf.shape(batch[0])[0]
+    parts = tf.minimum(parts, rows)
+
+    def add(index: tf.Tensor, total: tf.Tensor, sums: list[tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
+        own = slice(index * rows // parts, (index + 1) * rows // parts)
+        loss, gradients = part(*(array[own] for array in batch), scale)
+        return index + 1, total + loss, [one + other for one, other in zip(sums, gradients, strict=True)]
+
+    first = (tf.constant(0), tf.constant(0.0), [tf.zeros_like(source) for source in sources])
+    # One part at a time, or the memory of all would be needed at once.
+    _, total, sums = tf.while_loop(lambda index, *_: index < parts, add, first, parallel_iterations=1)
+    return total, sums
 
 
 def make_score_step(model: keras.Model) -> Callable[[NDArray[np.uint8]], NDArray[np.float64]]:

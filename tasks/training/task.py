@@ -9,16 +9,19 @@ from uuid import UUID
 
 from prefect import task
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.cache_policies import NO_CACHE
 
 from tasks.train_config import TrainConfig
 from tasks.training.card import ModelCard
 from tasks.training.job import ShardOfJob
+from tasks.training.launcher import Launch
 from tasks.training.train import train
 
 log = logging.getLogger(__name__)
 
 
-@task(name="train", persist_result=True, result_serializer="json")
+# The flow has a key of its own; Prefect's would be of what starts the ranks too.
+@task(name="train", persist_result=True, result_serializer="json", cache_policy=NO_CACHE)
 def train_task(
     config: TrainConfig,
     shards: list[ShardOfJob],
@@ -29,18 +32,11 @@ def train_task(
     seed: int,
     key: str,
     manifest_digest: str,
+    start: Launch,
+    unnamed: bool,
 ) -> ModelCard:
-    """Run `tasks.training.train.train`; each epoch is a line of the log and a step of a progress artifact."""
-    # The function is typed for asynchronous callers too.
-    artifact = cast(
-        "UUID", create_progress_artifact(0.0, key="training", description=f"{config.architecture}, {ranks} ranks")
-    )
-
-    def tell(event: dict[str, Any]) -> None:
-        if event["event"] == "epoch":
-            log.info("%s", epoch_line(event))
-            update_progress_artifact(artifact, progress=100.0 * event["epoch"] / event["epochs"])
-
+    """Run `tasks.training.train.train`; each epoch is a line of the log, each event a step of a progress artifact."""
+    told = _Told(config, ranks)
     card = train(
         config,
         shards,
@@ -50,16 +46,57 @@ def train_task(
         seed=seed,
         key=key,
         manifest_digest=manifest_digest,
-        on_progress=tell,
+        on_progress=told,
+        start=start,
+        unnamed=unnamed,
     )
-    update_progress_artifact(artifact, progress=100.0)
+    told.show(100.0, f"best epoch {card.best_epoch} of {card.epochs_run}")
     return card
+
+
+class _Told:
+    """Tells the events of a training on the terminal and as the artifact ``training``."""
+
+    def __init__(self, config: TrainConfig, ranks: int) -> None:
+        self._head, self._epochs = f"{config.architecture}, {ranks} ranks", config.epochs
+        # The function is typed for asynchronous callers too.
+        self._artifact = cast("UUID", create_progress_artifact(0.0, key="training", description=self._head))
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        if event["event"] == "epoch":
+            log.info("%s", epoch_line(event))
+        told = progress_of(event, self._epochs)
+        if told is not None:
+            self.show(*told)
+
+    def show(self, percent: float, words: str) -> None:
+        """Change the artifact; a training goes on also when the server does not hear of it."""
+        try:
+            update_progress_artifact(self._artifact, progress=percent, description=f"{self._head}: {words}")
+        except Exception as error:  # whatever its client raises
+            log.warning("the Prefect server was not told: %s", error)
+
+
+def progress_of(event: dict[str, Any], epochs: int) -> tuple[float, str] | None:
+    """Give how far a training of so many epochs is, in percent, and in words; None for events that tell neither."""
+    match event["event"]:
+        case "queue":
+            return 0.0, f"Slurm job {event['job']} waits ({event['reason']})"
+        case "step":
+            done = event["epoch"] - 1 + event["step"] / event["steps"]
+            where = f"epoch {event['epoch']}/{epochs}, step {event['step']}/{event['steps']}"
+            return 100.0 * done / epochs, f"{where}, {event['patches_per_s']:.0f} patches/s"
+        case "epoch":
+            return 100.0 * event["epoch"] / epochs, epoch_line(event)
+    return None
 
 
 def epoch_line(event: dict[str, Any]) -> str:
     """Tell one epoch of a training's log in a line."""
-    auc = event.get("validation_auc")
+    auc, waiting_s = event.get("validation_auc"), event.get("waiting_s")
+    waited = "" if waiting_s is None else f", {100 * waiting_s / max(event['seconds'], 1e-9):.0f} % waiting for input"
     return (
         f"epoch {event['epoch']}/{event['epochs']}: loss {event['loss']:.3f}, "
-        f"validation AUC {'none' if auc is None else format(auc, '.3f')}, {event['patches_per_s']:.0f} patches/s"
+        f"validation AUC {'none' if auc is None else format(auc, '.3f')}, "
+        f"{event['patches_per_s']:.0f} patches/s{waited}"
     )

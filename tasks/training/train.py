@@ -12,7 +12,8 @@ from tasks.training.card import ModelCard, read_card
 from tasks.training.folder import CARD_NAME, publish
 from tasks.training.imagenet import fetch_imagenet_weights
 from tasks.training.job import ShardOfJob, TrainingJob, write_job
-from tasks.training.launcher import Progress, launch
+from tasks.training.launcher import Launch, Progress, launch
+from tasks.training.start_model import start_card
 
 
 def train(
@@ -26,6 +27,8 @@ def train(
     key: str,
     manifest_digest: str | None = None,
     on_progress: Progress | None = None,
+    start: Launch = launch,
+    unnamed: bool = False,
 ) -> ModelCard:
     """Train on the shards of one site with Horovod and leave a model folder at `output`.
 
@@ -38,13 +41,17 @@ def train(
         Folder of the model (see `tasks.training.model_folder`): complete or absent. What the ranks
         printed is beside it in ``NAME.ranks.log``, also after a failure.
     ranks
-        Horovod ranks on this machine.
+        Horovod ranks.
     threads
         CPU threads of each rank.
     key
         Content key, written into the card.
     on_progress
         Called with each event of the training's log.
+    start
+        Runs the ranks: on this machine, unless something else is given.
+    unnamed
+        Whether the card numbers patients and shards instead of naming them.
 
     Returns
     -------
@@ -54,13 +61,19 @@ def train(
     Raises
     ------
     CamNetError
-        As `tasks.training.launcher.launch`; nothing is left at `output` then that was not there before.
+        As `start`; nothing is left at `output` then that was not there before.
     """
     output = output.resolve()
+    if config.start_from is not None:
+        start_card(config.start_from, config)
     with attempt_folder(output) as work:
         job = TrainingJob(
             config=config.model_copy(
-                update={"weights": _weights_file(config), "stain_reference": _resolved(config.stain_reference)}
+                update={
+                    "weights": _weights_file(config),
+                    "start_from": _resolved(config.start_from),
+                    "stain_reference": _resolved(config.stain_reference),
+                }
             ),
             shards=tuple(shard.model_copy(update={"path": shard.path.resolve()}) for shard in shards),
             work=work,
@@ -69,11 +82,12 @@ def train(
             seed=seed,
             key=key,
             manifest_digest=manifest_digest,
+            unnamed=unnamed,
         )
         job_path = work / "job.json"
         write_job(job_path, job)
         log_path = output.with_name(f"{output.name}.ranks.log")
-        launch(job_path, log_path=log_path, silence_s=config.silence_s, on_progress=on_progress)
+        start(job_path, log_path=log_path, silence_s=config.silence_s, on_progress=on_progress)
         card = read_card(job.model_folder / CARD_NAME)
         publish(job.model_folder, output)
         return card

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,15 +16,23 @@ from flows.run_state import read_state
 from tasks.patches.store import open_shard
 from tests.services.browser import dump_dom
 from tests.services.camnet_cli import stored_as, write_config
-from tests.services.prefect_server import asked, prefect, server_with_workers
+from tests.services.endless_training import endless_training, ranks_of
+from tests.services.prefect_server import REPOSITORY, asked, prefect, server_with_workers
+from tests.services.slurm import Slurm, running_slurm, wait_until
 
 pytestmark = pytest.mark.slow
 POOLS = ("camnet-site-a", "camnet-site-b")
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    with server_with_workers(tmp_path_factory.mktemp("prefect"), POOLS) as environment:
+def slurm() -> Iterator[Slurm]:
+    with running_slurm(nodes=2) as slurm:
+        yield slurm
+
+
+@pytest.fixture(scope="module")
+def server(slurm: Slurm, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    with server_with_workers(tmp_path_factory.mktemp("prefect"), POOLS, slurm.environment) as environment:
         yield environment
 
 
@@ -72,3 +85,69 @@ def test_an_error_at_a_site_reaches_the_coordinator_with_its_remedy(server: dict
     assert state.fatal.stage == "preprocess"
     assert "no slides" in state.fatal.cause
     assert "camnet synth" in (state.fatal.remedy or "")
+
+
+ON_SLURM = {"walltime": "0:10:00", "memory_mib": 2000, "nodes": 2, "interface": "lo"}
+
+
+def began_to_train(models: Path) -> bool:
+    return any('"epoch"' in log.read_text() for log in models.rglob("log.jsonl"))
+
+
+def is_cancelled(server: dict[str, str], run: dict[str, Any]) -> bool:
+    [found] = asked(server, "flow_runs", {"flow_runs": {"id": {"any_": [run["id"]]}}})
+    return str(found["state_type"]) == "CANCELLED"
+
+
+def test_cancelling_a_training_ends_its_ranks_and_its_job(slurm: Slurm, server: dict[str, str], tmp_path: Path) -> None:
+    parameters = json.dumps(endless_training(tmp_path, {"launcher": "slurm", "slurm": ON_SLURM}))
+    prefect(server, "deployment", "run", "train/site-b", "--params", parameters)
+    models = tmp_path / "site-b" / "endless" / "models"
+    wait_until(lambda: began_to_train(models), 180)
+    assert len(ranks_of(models)) > 2
+    [job] = slurm.unfinished()
+
+    [run] = [run for run in asked(server, "flow_runs") if run["state_type"] == "RUNNING"]
+    prefect(server, "flow-run", "cancel", run["id"])
+    wait_until(lambda: not ranks_of(models) and not slurm.unfinished(), 60)
+    assert slurm.states(job) == {job: "CANCELLED"}
+    wait_until(lambda: is_cancelled(server, run), 60)
+    assert list(models.glob(".*.part")) == []
+
+
+COORDINATOR = """
+import json
+import sys
+from prefect import flow
+from flows.context import RunContext
+from flows.site_flow import at
+from flows.train import TrainResult, train
+from tasks.artifacts import Artifact
+
+told = json.loads(sys.argv[1])
+context, manifest = RunContext.model_validate(told["context"]), Artifact.model_validate(told["manifest"])
+flow(name="coordinator-of-test")(lambda: at(context, context.trainer, train, TrainResult, manifest=manifest))()
+"""
+
+
+def test_a_coordinator_that_is_interrupted_cancels_the_training_at_its_site(
+    server: dict[str, str], tmp_path: Path
+) -> None:
+    parameters = json.dumps(endless_training(tmp_path, {"slots": 2}))
+    models = tmp_path / "site-b" / "endless" / "models"
+    command = [sys.executable, "-c", COORDINATOR, parameters]
+    with subprocess.Popen(command, env={**server, "PYTHONPATH": str(REPOSITORY)}) as coordinator:
+        try:
+            wait_until(lambda: began_to_train(models), 180)
+            assert len(ranks_of(models)) > 2
+            [run] = [
+                run
+                for run in asked(server, "flow_runs")
+                if run["state_type"] == "RUNNING" and run["name"].startswith("train-")
+            ]
+        finally:
+            coordinator.send_signal(signal.SIGINT)
+        assert coordinator.wait(60) != 0
+    wait_until(lambda: not ranks_of(models), 60)
+    wait_until(lambda: is_cancelled(server, run), 60)
+    assert list(models.glob(".*.part")) == []

@@ -18,7 +18,7 @@ from sklearn.metrics import roc_auc_score
 from tasks.train_config import TrainConfig
 from tasks.training.job import TrainingJob
 from tasks.training.launcher import rank_environment, ranks_command
-from tests.services.horovod_ranks import BATCH_ROWS, RATE, batch_of, plain_network
+from tests.services.horovod_ranks import BATCH_ROWS, RATE, WAYS, batch_of, plain_network
 
 WORKER = Path(__file__).parents[1] / "services" / "horovod_ranks.py"
 Found = tuple[Mapping[str, NDArray[Any]], Mapping[str, NDArray[Any]]]
@@ -57,10 +57,11 @@ def arrays(found: Mapping[str, NDArray[Any]], prefix: str) -> list[NDArray[Any]]
     return [found[name] for name in sorted(found) if name.startswith(prefix)]
 
 
-def test_the_gradient_is_that_of_the_joined_batch_on_both_ranks(ranks: Found) -> None:
+@pytest.mark.parametrize("way", WAYS)
+def test_the_gradient_is_that_of_the_joined_batch_on_both_ranks(ranks: Found, way: str) -> None:
     _, joined = single_process(steps=1)
     for found in ranks:
-        for own, expected in zip(arrays(found, "gradient_"), joined, strict=True):
+        for own, expected in zip(arrays(found, f"gradient_{way}_"), joined, strict=True):
             np.testing.assert_allclose(own, expected, atol=2e-6)
     assert max(float(np.abs(gradient).max()) for gradient in joined) > 1e-3
 

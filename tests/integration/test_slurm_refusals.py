@@ -84,7 +84,7 @@ def test_nothing_of_it_is_left_in_the_queue(told: dict[str, dict[str, str]], slu
 
 
 def test_a_queue_that_never_moves_ends_the_run(slurm: Slurm, cohort: Path, tmp_path: Path, prefect_url: str) -> None:
-    sites = slurm_sites(tmp_path / "sites", queue_timeout_s=3, job_extra_directives=["--hold"])
+    sites = slurm_sites(tmp_path / "sites", queue_timeout_s=10, job_extra_directives=["--hold"])
     config = write_config(tmp_path / "run.toml", cohort, more=f'sites = "{sites}"\n{TRAIN}')
     environment = {**slurm.environment, "PREFECT_API_URL": prefect_url}
     done = camnet("preprocess", "-c", config, "-w", tmp_path / "ws", environment=environment)

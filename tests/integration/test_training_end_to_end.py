@@ -162,8 +162,8 @@ def test_a_loss_that_is_not_a_number_stops_all_ranks_and_names_the_step(tmp_path
     "options",
     [
         {"head_epochs": 1, "trainable": "stage3_conv1", "optimizer": "adamw", "weight_decay": 1e-4, "head": "dense"},
-        {"precision": "float16", "compression": "float16", "loss": "focal", "optimizer": "lamb"},
-        {"precision": "bfloat16", "loss": "binary-cross-entropy", "decay": "step", "decay_epochs": (2,)},
+        {"precision": "float16", "compression": "float16", "loss": "focal", "optimizer": "lamb", "accumulate_steps": 2},
+        {"precision": "bfloat16", "loss": "binary-cross-entropy", "decay": "step", "decay_epochs": (2,), "xla": True},
     ],
     ids=["staged", "half precision", "brain float"],
 )

@@ -69,22 +69,35 @@ def main(folder: Path) -> None:
     hvd.shutdown()
 
 
+# Parts of 2 and 3 rows on the first rank, of 1 and 2 on the second; and more parts than there are rows.
+WAYS: dict[str, dict[str, Any]] = {
+    "whole": {},
+    "parts": {"accumulate_steps": 2},
+    "rows": {"accumulate_steps": 64},
+    "compiled": {"accumulate_steps": 2, "xla": True},
+}
+
+
 def _gradients() -> dict[str, Any]:
     """Gradients of `tasks.training.step`, made visible by one step of plain descent."""
-    return {f"gradient_{k}": g for k, g in enumerate(_descend(steps=1)[1])}
+    return {
+        f"gradient_{way}_{k}": gradient
+        for way, config in WAYS.items()
+        for k, gradient in enumerate(_descend(1, **config)[1])
+    }
 
 
 def _three_steps() -> dict[str, Any]:
-    return {f"weights_{k}": w for k, w in enumerate(_descend(steps=3)[0])}
+    return {f"weights_{k}": w for k, w in enumerate(_descend(3)[0])}
 
 
-def _descend(steps: int) -> tuple[list[NDArray[np.float32]], list[NDArray[np.float32]]]:
+def _descend(steps: int, **config: object) -> tuple[list[NDArray[np.float32]], list[NDArray[np.float32]]]:
     model = plain_network(seed=10 + hvd.rank())
     optimizer = keras.optimizers.SGD(RATE)
     optimizer.build(model.trainable_variables)
     collective.broadcast_state(model, optimizer)
     before = model.get_weights()
-    step = make_train_step(TrainConfig(), model, optimizer)
+    step = make_train_step(TrainConfig.model_validate(config), model, optimizer)
     pixels, label = batch_of(hvd.rank())
     scale = tf.constant(hvd.size() / sum(BATCH_ROWS), tf.float32)
     for _ in range(steps):

@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,17 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 @contextmanager
-def server_with_workers(folder: Path, pools: Sequence[str]) -> Iterator[dict[str, str]]:
-    """Run a server and one process worker a pool; give the environment in which they are reached."""
+def server_with_workers(
+    folder: Path, pools: Sequence[str], more: Mapping[str, str] | None = None
+) -> Iterator[dict[str, str]]:
+    """Run a server and one process worker a pool; give the environment in which they are reached.
+
+    The workers, and all that they start, have the variables `more` too.
+    """
     with ExitStack() as stack:
         url = stack.enter_context(running_server(folder / "server"))
         environment = {**os.environ, **DEFAULTS, "PREFECT_API_URL": url, "PREFECT_HOME": str(folder / "home")}
+        environment |= more or {}
         for pool in pools:
             prefect(environment, "work-pool", "create", "--type", "process", pool)
         prefect(environment, "deploy", "--all", "--prefect-file", str(REPOSITORY / "deployments" / "prefect.yaml"))

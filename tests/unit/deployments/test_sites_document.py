@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from deployments.endpoints import GlobusEndpoint, GridftpEndpoint
+from deployments.rank_jobs import RankJobs
 from deployments.sites import Site, load_site
 from deployments.slurm_jobs import SlurmJobs
 from tasks.config import PreprocessConfig
@@ -46,6 +47,14 @@ def test_the_example_of_a_slurm_site_loads_and_shows_nearly_every_key(tmp_path: 
     assert set(SlurmJobs.model_fields) - site.dask.slurm.model_fields_set <= {"log_directory"}
 
 
+def test_the_example_of_a_slurm_job_of_ranks_shows_every_key(tmp_path: Path) -> None:
+    site = example("horovod.slurm", tmp_path)
+    assert site.horovod is not None
+    assert site.horovod.slurm is not None
+    assert set(RankJobs.model_fields) == site.horovod.slurm.model_fields_set
+    assert site.horovod.most_ranks == 16
+
+
 def test_the_example_of_a_globus_site_loads_and_shows_every_key(tmp_path: Path) -> None:
     site = example("globus", tmp_path)
     assert site.globus is not None
@@ -62,5 +71,5 @@ def test_the_example_of_a_gridftp_site_shows_every_key(tmp_path: Path) -> None:
 
 def test_every_key_that_it_names_there_is() -> None:
     named = set(re.findall(r"`([a-z]+_[a-z_]+)`", DOCUMENT.read_text()))
-    known = {name for model in (SlurmJobs, GlobusEndpoint, PreprocessConfig) for name in model.model_fields}
+    known = {name for model in (SlurmJobs, RankJobs, GlobusEndpoint, PreprocessConfig) for name in model.model_fields}
     assert named - {"dask_jobqueue"} <= known

@@ -64,7 +64,7 @@ def test_a_wrong_key_is_named_with_the_nearest_known_one(data: dict[str, Any], s
         ({"train": {"decay": "step"}}, "decay = 'step' and decay_epochs belong together"),
         ({"train": {"decay_epochs": [3]}}, "decay = 'step' and decay_epochs belong together"),
         ({"train": {"decay": "step", "decay_epochs": [3, 2]}}, "decay_epochs must rise"),
-        ({"train": {"weight_decay": 0.1}}, "weight_decay is for adamw and lamb, not for sgd"),
+        ({"train": {"weight_decay": 0.1}}, "weight_decay is for adamw, lamb and lars, not for sgd"),
         ({"train": {"loss": "hinge"}}, "train.loss = 'hinge'"),
         ({"train": {"dropout": 1.0}}, "train.dropout = 1.0"),
         ({"name": "Über"}, "name = 'Über': String should match pattern"),

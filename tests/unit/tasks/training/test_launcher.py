@@ -34,11 +34,13 @@ def test_the_environment_is_small_and_limits_threads(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("HOROVOD_RANK", "7")
     monkeypatch.setenv("OMPI_COMM_WORLD_RANK", "7")
     monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
-    config = TrainConfig(controller="mpi", silence_s=77)
+    config = TrainConfig(controller="mpi", silence_s=77, fusion_mb=0.5, cycle_ms=2.5)
     job = TrainingJob(config=config, shards=(), work=tmp_path, ranks=2, threads=3, seed=0, key="k")
     environment = rank_environment(job)
     assert environment["OMP_NUM_THREADS"] == "3"
     assert environment["HOROVOD_CONTROLLER"] == "mpi"
+    assert environment["HOROVOD_FUSION_THRESHOLD"] == "524288"
+    assert environment["HOROVOD_CYCLE_TIME"] == "2.5"
     assert environment["HOROVOD_STALL_SHUTDOWN_TIME_SECONDS"] == "77"
     assert environment["TF_ENABLE_ONEDNN_OPTS"] == "0"
     assert (Path(environment["PYTHONPATH"]) / "tasks" / "training" / "__main__.py").is_file()
