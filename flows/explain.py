@@ -44,7 +44,7 @@ def explain(context: RunContext, manifest: Artifact, trained: TrainResult, infer
         SCHEMA,
         inputs=[trained.card.weights_digest, *(slide.scores_file.digest for slide in inferred.slides)],
         config=context.config.explain,
-        code=["tasks.explain", "tasks.training.models"],
+        code=["tasks.explain", "tasks.stain", "tasks.training.models"],
     )
     folder = context.folder_at(site) / "explanations" / key
     found = _finished(folder / "explanations.json", key, site.root)

@@ -98,7 +98,7 @@ def inference_key(context: RunContext, manifest: Manifest, trained: TrainResult)
         SCHEMA,
         inputs=[trained.card.weights_digest, *shown, f"seed {context.config.seed}"],
         config=context.config.infer,
-        code=["tasks.inference", "tasks.training.models", "tasks.auc"],
+        code=["tasks.inference", "tasks.stain", "tasks.training.models", "tasks.auc"],
     )
 
 
