@@ -41,7 +41,7 @@ class TrainConfig(Settings):
         1,
         ge=1,
         le=1024,
-        description="batches of a rank whose gradients are added up for one update; the learning rate stays",
+        description="number of batches of a rank whose gradients are added up for one update; the learning rate stays",
     )
     learning_rate: float = Field(
         1e-3, gt=0, le=1e30, description="step a unit of gradient, for one rank; multiplied by the number of ranks"
@@ -67,19 +67,27 @@ class TrainConfig(Settings):
     xla: bool = Field(False, description="compiles forward and backward; for GPUs: on CPUs it is three times slower")
     compression: Literal["none", "float16"] = Field("none", description="of gradients on their way between ranks")
     fusion_mb: float | None = Field(
-        None, ge=0, le=4096, description="MiB of gradients that are averaged in one message; default: Horovod's 128"
+        None,
+        ge=0,
+        le=4096,
+        description="2^20 bytes of gradients averaged in one message; default: Horovod's 128",
     )
     cycle_ms: float | None = Field(
-        None, gt=0, le=1000, description="ms between two looks for gradients that are ready; default: Horovod's 1"
+        None,
+        gt=0,
+        le=1000,
+        description="1/1000 seconds between looks for gradients; default: Horovod's 1",
     )
     augment: bool = Field(True, description="random changes of the training patches, as the next keys say")
     augment_flips: bool = Field(True, description="mirror images")
     augment_turns: bool = Field(True, description="turns by right angles")
-    augment_stain: float = Field(0.15, ge=0, le=0.9, description="haematoxylin and eosin become so much more or less")
-    augment_density: float = Field(0.05, ge=0, le=1, description="optical density (natural) added or taken at most")
-    augment_hue: float = Field(0.0, ge=0, le=0.5, description="hues move at most so far, in circles of colour")
-    augment_saturation: float = Field(0.0, ge=0, le=1, description="saturation becomes so much more or less at most")
-    augment_brightness: float = Field(0.0, ge=0, le=0.9, description="brightness becomes so much more or less at most")
+    augment_stain: float = Field(0.15, ge=0, le=0.9, description="haematoxylin and eosin: largest share added or taken")
+    augment_density: float = Field(
+        0.05, ge=0, le=1, description="optical density (natural): largest number added or taken"
+    )
+    augment_hue: float = Field(0.0, ge=0, le=0.5, description="hue: largest share of the circle of colours it moves")
+    augment_saturation: float = Field(0.0, ge=0, le=1, description="saturation: largest share added or taken")
+    augment_brightness: float = Field(0.0, ge=0, le=0.9, description="brightness: largest share added or taken")
     class_balance: Literal["none", "oversample", "undersample"] = Field(
         "none", description="as many tumour as normal patches an epoch: the smaller class repeated, or the larger cut"
     )
@@ -100,10 +108,13 @@ class TrainConfig(Settings):
         None,
         ge=1,
         le=4096,
-        description="neighbours that are read together; default: 2 (raw, jpeg), 16 (tiles)",
+        description="patches side by side that are read together; default: 2 (raw, jpeg), 16 (tiles)",
     )
     reader_threads: int | None = Field(
-        None, ge=1, le=256, description="read and decode while the step runs; default: the threads of a rank, 8 at most"
+        None,
+        ge=1,
+        le=256,
+        description="number that read while the step runs; default: threads of a rank, 8 at most",
     )
     ranks: int | None = Field(None, ge=1, le=4096, description="Horovod ranks; default: the site's slots")
     controller: Literal["gloo", "mpi"] = Field("gloo", description="what the ranks talk through")
