@@ -227,7 +227,7 @@ def failure(job: TrainingJob, log_path: Path, *, code: int | None, silence_s: fl
     last = last_lines(log_path)
     error = first_error(job.errors_folder)
     if error is not None:
-        return error.exception(last)
+        return error.exception(last, job.config)
     if silence_s is not None:
         cause = f"the training said nothing for {silence_s:.0f} s and was ended"
         remedy = "look at the last lines; raise train.silence_s if epochs are slow"
