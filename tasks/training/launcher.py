@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import sys
@@ -22,6 +23,7 @@ from tasks.training.processes import ProcessTree
 from tasks.training.rank_error import first_error
 from tasks.training.stop import stopped
 
+log = logging.getLogger(__name__)
 Progress = Callable[[dict[str, Any]], None]
 Launch = Callable[..., None]
 """What runs the ranks of a job to their end; its arguments and errors are those of `launch`."""
@@ -87,7 +89,10 @@ def launch(
         try:
             silent = _watch(tree, job, follower, silence_s, told)
         except BaseException:
+            # Interrupted; the error that goes on does not say what has become of the training.
             _stop(tree, job)
+            if (error := first_error(job.errors_folder)) is not None:
+                log.warning("%s", error.exception(last_lines(log_path), job.config))
             raise
         if told:
             _stop(tree, job)

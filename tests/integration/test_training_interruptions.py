@@ -155,6 +155,7 @@ def test_a_training_that_is_told_to_stop_goes_on_at_the_next_step(
     events: list[Event] = []
     again = trained(shards, output, events.append)
     assert [(one["epoch"], one["step"]) for one in events if one["event"] == "resumed"] == places
+    assert [(one["epoch"], one["step"] + 1) for one in events if one["event"] == "stopped"] == places
     assert again.weights_digest == card.weights_digest
     assert curves(log_of(output)) == curves(log)
 
