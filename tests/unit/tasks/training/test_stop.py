@@ -24,13 +24,13 @@ folder, mode, launcher = Path(sys.argv[1]), sys.argv[2], sys.argv[3] or None
 stop = Stop(folder / "stop", folder / "errors", launcher)
 stop.listen()
 def main():
+    print("ready", flush=True)
     if mode == "looks":
         while stop.reason is None:
             threading.Event().wait(0.05)
         print(stop.reason, flush=True)
         __import__("os")._exit(0)
     threading.Event().wait(60)
-print("ready", flush=True)
 if mode == "before":
     main()
 with stop.stepping():
