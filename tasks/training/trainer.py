@@ -27,6 +27,8 @@ from tasks.training.step import make_optimizer, make_train_step
 from tasks.training.stop import Stop
 
 _MOST_READER_THREADS = 8
+_LOOK_S = 0.5
+_MOST_STEPS_A_LOOK = 100
 
 
 class Trainer:
@@ -127,6 +129,7 @@ class Trainer:
         """Take the steps that are left; whether the epoch has ended."""
         rest = plan.from_step(self.steps_done)
         began = time.monotonic() - float(self.sums[2])
+        look = _Look(rest.first_step)
         batches = read_batches(self._rows, rest, threads=reader_threads(self._job), stains=self._stains)
         for step, batch in enumerate(batches, start=rest.first_step):
             self.optimizer.learning_rate.assign(rate.at((epoch - 1) * plan.steps + step))
@@ -136,7 +139,7 @@ class Trainer:
             self.steps_done = step + 1
             speed = round(int(plan.all_rows[: step + 1].sum()) / self.sums[2], 1)
             self._log.progress("step", epoch=epoch, step=step + 1, steps=plan.steps, patches_per_s=speed)
-            if collective.any_rank(self._stop.reason is not None):
+            if step + 1 in (look.next_step, plan.steps) and look.told_after(step + 1, self._stop):
                 return False
         return True
 
@@ -164,6 +167,29 @@ class Trainer:
                 remedy="lower train.learning_rate or set train.warmup_epochs; if it stays, look at these patches",
             )
         return loss
+
+
+class _Look:
+    """When the ranks ask each other whether one was told to stop: twice a second, because each time costs some ms.
+
+    Attributes
+    ----------
+    next_step
+        Number of steps of the epoch after which they ask; the same on all ranks.
+    """
+
+    def __init__(self, first_step: int) -> None:
+        self._last_step, self.next_step = first_step, first_step + 1
+        self._last = time.monotonic()
+
+    def told_after(self, step: int, stop: Stop) -> bool:
+        """Ask, all ranks after the same step."""
+        now = time.monotonic()
+        told, seconds = collective.total([float(stop.reason is not None), now - self._last]).tolist()
+        steps_a_look = _LOOK_S * (step - self._last_step) * hvd.size() / max(seconds, 1e-6)
+        self._last_step, self._last = step, now
+        self.next_step = step + max(1, min(_MOST_STEPS_A_LOOK, int(steps_a_look)))
+        return bool(told > 0)
 
 
 def reader_threads(job: TrainingJob) -> int:
