@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 import sys
 import traceback
 
@@ -45,6 +46,8 @@ def main() -> None:
     """Run ``camnet`` and exit with one of `tasks.errors.ExitCode`."""
     prepare_environment()
     _log_to_terminal()
+    # As Ctrl-C: Prefect, having ended a flow, sends the signal once more to whoever listened before.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(run_command(sys.argv[1:]))
 
 

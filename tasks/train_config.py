@@ -123,6 +123,9 @@ class TrainConfig(Settings):
         description="probability from which a patch is called tumour, 0 to 1; youden: that with the highest "
         "sensitivity + specificity on the validation split",
     )
+    checkpoint_epochs: int = Field(
+        1, ge=1, le=10_000, description="epochs from one checkpoint to the next; an interrupted training goes on there"
+    )
     measure_test: bool = Field(True, description="score the test split once, at the end, for the model card")
     silence_s: float = Field(
         900.0, gt=0, le=604_800, description="seconds after which a training that says nothing is ended"

@@ -5,19 +5,15 @@ from __future__ import annotations
 import logging
 import os
 import sys
-import threading
-import time
 from pathlib import Path
-
-import psutil
 
 from tasks.errors import ExitCode, InputError
 from tasks.training.gloo_place import gloo_place
 from tasks.training.job import read_job
 from tasks.training.processes import LAUNCHER_VARIABLE
 from tasks.training.rank_error import RankError, leave_error
+from tasks.training.stop import Stop
 
-_WATCH_S = 1.0
 _log = logging.getLogger("tasks.training")
 
 
@@ -31,12 +27,13 @@ def main(arguments: list[str]) -> int:
     if len(arguments) != 1:
         _log.error("usage: python -m tasks.training JOB.json")
         return ExitCode.USAGE
-    _end_with_launcher(os.environ.get(LAUNCHER_VARIABLE))
     try:
         job = read_job(Path(arguments[0]))
     except InputError as error:
         _log.error("%s", error)
         return error.exit_code
+    stop = Stop(job.stop_file, job.errors_folder, os.environ.get(LAUNCHER_VARIABLE))
+    stop.listen()
     os.environ.update(gloo_place(os.environ))
     # Imported here: a usage error must not wait for TensorFlow, and ranks log before it is loaded.
     import horovod.tensorflow as hvd
@@ -46,7 +43,7 @@ def main(arguments: list[str]) -> int:
     hvd.init()
     rank = hvd.rank()
     try:
-        run_rank(job)
+        run_rank(job, stop)
     except BaseException as error:
         _log.exception("rank %d ends", rank)
         ended_by = RankError.of(error, rank)
@@ -56,27 +53,6 @@ def main(arguments: list[str]) -> int:
         os._exit(ended_by.exit_code)
     hvd.shutdown()
     return ExitCode.DONE
-
-
-def _end_with_launcher(launcher: str | None) -> None:
-    """End this process when the one that started the training is gone, even by ``kill -9``."""
-    if launcher is None:
-        return
-    pid, started = launcher.split(":")
-
-    def watch() -> None:
-        while _is_running(int(pid), float(started)):
-            time.sleep(_WATCH_S)
-        os._exit(ExitCode.RETRY_LATER)
-
-    threading.Thread(target=watch, name="watch-launcher", daemon=True).start()
-
-
-def _is_running(pid: int, started: float) -> bool:
-    try:
-        return abs(psutil.Process(pid).create_time() - started) < 1.0
-    except psutil.NoSuchProcess:
-        return False
 
 
 if __name__ == "__main__":

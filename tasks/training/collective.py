@@ -43,6 +43,28 @@ def average_statistics(model: keras.Model) -> None:
             variable.assign(hvd.allreduce(variable.value(), op=hvd.Average, name=f"average.{variable.name}"))
 
 
+def statistics(model: keras.Model) -> NDArray[np.float32]:
+    """Join the moving means and variances of this rank: (n,)."""
+    return np.concatenate([np.empty(0, np.float32), *(np.ravel(one.numpy()) for one in _statistics(model))])
+
+
+def set_statistics(model: keras.Model, values: NDArray[np.float32]) -> None:
+    """Give back what `statistics` joined."""
+    for variable in _statistics(model):
+        size = int(np.prod(variable.shape))
+        variable.assign(values[:size].reshape(variable.shape))
+        values = values[size:]
+
+
+def _statistics(model: keras.Model) -> list[keras.Variable]:
+    return [one for one in model.non_trainable_variables if one.name in ("moving_mean", "moving_variance")]
+
+
+def any_rank(told: bool) -> bool:
+    """Whether any rank says so; each rank gets the same answer."""
+    return told if hvd.size() == 1 else bool(total([float(told)])[0])
+
+
 def total(values: list[float]) -> NDArray[np.float64]:
     """Sum each of `values` over all ranks."""
     return np.asarray(hvd.allreduce(tf.constant(values, tf.float64), op=hvd.Sum))
@@ -51,6 +73,11 @@ def total(values: list[float]) -> NDArray[np.float64]:
 def gather(values: NDArray[N]) -> NDArray[N]:
     """Join one-dimensional arrays, of any lengths, of all ranks in the order of the ranks."""
     return np.asarray(hvd.allgather(tf.constant(values)))
+
+
+def gather_rows(values: NDArray[N]) -> NDArray[N]:
+    """Stack one-dimensional arrays of the same length: (ranks, length)."""
+    return gather(values).reshape(hvd.size(), len(values)) if len(values) else np.empty((hvd.size(), 0), values.dtype)
 
 
 def values_digest(model: keras.Model) -> str:

@@ -8,9 +8,10 @@ from pydantic import Field, ValidationError, field_validator
 
 from tasks import atomic
 from tasks.artifacts import Record
-from tasks.digests import file_digest
+from tasks.digests import bytes_digest, file_digest
 from tasks.errors import InputError, IntegrityError
 from tasks.train_config import TrainConfig
+from tasks.training.checkpoint import CheckpointCard
 
 
 class ShardOfJob(Record):
@@ -33,6 +34,12 @@ class TrainingJob(Record):
         CPU threads of each rank.
     unnamed
         Whether the card numbers patients and shards instead of naming them.
+    checkpoints
+        Folder of the checkpoints; it outlives the attempt. None: none are written.
+    resume
+        The checkpoint there from which the training goes on; None: it begins.
+    refused
+        What was wrong with checkpoints that were newer.
     """
 
     config: TrainConfig
@@ -44,6 +51,9 @@ class TrainingJob(Record):
     key: str
     manifest_digest: str | None = None
     unnamed: bool = False
+    checkpoints: Path | None = None
+    resume: CheckpointCard | None = None
+    refused: tuple[str, ...] = ()
 
     @field_validator("work")
     @classmethod
@@ -61,6 +71,18 @@ class TrainingJob(Record):
     def errors_folder(self) -> Path:
         """Where ranks leave the errors that ended them."""
         return self.work / "errors"
+
+    @property
+    def stop_file(self) -> Path:
+        """What the launcher makes when the ranks are to stop."""
+        return self.work / "stop"
+
+    @property
+    def identity(self) -> str:
+        """Digest of what must be the same for a training to go on from a checkpoint."""
+        elsewhere = {"weights", "start_from", "stain_reference", "silence_s", "checkpoint_epochs"}
+        facts = [self.key, f"seed {self.seed}", f"{self.ranks} ranks", self.config.model_dump_json(exclude=elsewhere)]
+        return bytes_digest("\n".join([*facts, *(shard.digest for shard in self.shards)]).encode())
 
 
 def write_job(path: Path, job: TrainingJob) -> None:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
+import signal
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any, Literal
 
 import tasks
@@ -16,7 +21,9 @@ from tasks.training.folder import LOG_NAME
 from tasks.training.job import TrainingJob, read_job
 from tasks.training.processes import ProcessTree
 from tasks.training.rank_error import first_error
+from tasks.training.stop import stopped
 
+log = logging.getLogger(__name__)
 Progress = Callable[[dict[str, Any]], None]
 Launch = Callable[..., None]
 """What runs the ranks of a job to their end; its arguments and errors are those of `launch`."""
@@ -24,6 +31,9 @@ _POLL_S = 0.2
 # After the first rank has left an error, the others get this long to leave theirs.
 _LAST_WORDS_S = 2.0
 _LAST_LINES = 15
+_STOPS = (signal.SIGTERM, signal.SIGUSR1)
+# Ranks that were told to stop get this long for their step and a checkpoint.
+_STOP_S = 60.0
 # The rest of the caller's environment stays out: settings of its own Horovod, MPI or Slurm job would mix in.
 _KEPT = {"PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TMPDIR", "TZ", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES"}
 _KEPT_PREFIXES = (
@@ -64,7 +74,8 @@ def launch(
     CamNetError
         The error of the rank that failed first, as it was raised there.
     RetryableFault
-        The ranks fell silent, or one died without a word (killed).
+        The ranks fell silent, or one died without a word (killed). Or they, or this process, were told to stop
+        (SIGTERM, SIGUSR1) and have written a checkpoint.
     PermanentFault
         The launcher of the controller is not installed.
     """
@@ -74,11 +85,22 @@ def launch(
     log_path.parent.mkdir(parents=True, exist_ok=True)
     log_path.write_bytes(b"")
     follower = Follower(job.model_folder / LOG_NAME, on_progress)
-    with ProcessTree(command, rank_environment(job), log_path) as tree:
-        silent = _watch(tree, job, follower, silence_s)
+    with _signals() as told, ProcessTree(command, rank_environment(job), log_path) as tree:
+        try:
+            silent = _watch(tree, job, follower, silence_s, told)
+        except BaseException:
+            # Interrupted; the error that goes on does not say what has become of the training.
+            _stop(tree, job)
+            if (error := first_error(job.errors_folder)) is not None:
+                log.warning("%s", error.exception(last_lines(log_path), job.config))
+            raise
+        if told:
+            _stop(tree, job)
         code = tree.returncode()
     follower.follow()
     error = first_error(job.errors_folder)
+    if told and error is None and code != 0:
+        raise stopped(told[0])
     if silent or code != 0 or error is not None:
         raise failure(job, log_path, code=code, silence_s=silence_s if silent else None)
 
@@ -156,17 +178,17 @@ class Follower:
         return bool(complete)
 
 
-def _watch(tree: ProcessTree, job: TrainingJob, follower: Follower, silence_s: float) -> bool:
-    """Wait until the command ends or a rank leaves an error; whether it fell silent instead."""
+def _watch(tree: ProcessTree, job: TrainingJob, follower: Follower, silence_s: float, told: list[str]) -> bool:
+    """Wait until the command ends, a rank leaves an error or a signal comes; whether it fell silent instead."""
     heard = time.monotonic()
     failed: float | None = None
-    while tree.returncode() is None:
+    while tree.returncode() is None and not told:
         now = time.monotonic()
         if follower.follow():
             heard = now
         if now - heard > silence_s:
             return True
-        if failed is None and job.errors_folder.is_dir() and any(job.errors_folder.glob("rank-*.json")):
+        if failed is None and _has_failed(job):
             failed = now
         if failed is not None and now - failed > _LAST_WORDS_S:
             return False
@@ -174,12 +196,43 @@ def _watch(tree: ProcessTree, job: TrainingJob, follower: Follower, silence_s: f
     return False
 
 
+def _has_failed(job: TrainingJob) -> bool:
+    return job.errors_folder.is_dir() and any(job.errors_folder.glob("rank-*.json"))
+
+
+@contextmanager
+def _signals() -> Iterator[list[str]]:
+    """Note what would kill this process, unless someone else listens (in a flow, Prefect does)."""
+    told: list[str] = []
+
+    def note(number: int, _: FrameType | None) -> None:
+        told.append(f"the launcher got {signal.Signals(number).name}")
+
+    of_main = threading.current_thread() is threading.main_thread()
+    own = [number for number in _STOPS if of_main and signal.getsignal(number) == signal.SIG_DFL]
+    for number in own:
+        signal.signal(number, note)
+    try:
+        yield told
+    finally:
+        for number in own:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _stop(tree: ProcessTree, job: TrainingJob) -> None:
+    """Tell the ranks to write a checkpoint and wait until they have."""
+    job.stop_file.touch()
+    deadline = time.monotonic() + _STOP_S
+    while tree.returncode() is None and not _has_failed(job) and time.monotonic() < deadline:
+        time.sleep(_POLL_S)
+
+
 def failure(job: TrainingJob, log_path: Path, *, code: int | None, silence_s: float | None) -> CamNetError:
     """Give the error to raise for a training that failed: that of a rank, of its silence, or of its exit code."""
     last = last_lines(log_path)
     error = first_error(job.errors_folder)
     if error is not None:
-        return error.exception(last)
+        return error.exception(last, job.config)
     if silence_s is not None:
         cause = f"the training said nothing for {silence_s:.0f} s and was ended"
         remedy = "look at the last lines; raise train.silence_s if epochs are slow"

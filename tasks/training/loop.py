@@ -2,33 +2,29 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NoReturn
 
 import horovod.tensorflow as hvd
 import keras
 import numpy as np
-import tensorflow as tf
 from numpy.typing import NDArray
 
 from tasks.errors import InputError, IntegrityError
 from tasks.stain.reference import StainReference
-from tasks.training import augment, collective
-from tasks.training.batches import Batch, read_batches
+from tasks.training import collective
+from tasks.training.batches import read_batches
+from tasks.training.checkpoint import CheckpointArrays, CheckpointCard, write_checkpoint
 from tasks.training.cohort import Cohort, LabelledRows
-from tasks.training.draws import epoch_draws
-from tasks.training.epoch import score_epoch, train_epoch
-from tasks.training.freezing import set_trainable
+from tasks.training.epoch import score_epoch
 from tasks.training.job import TrainingJob
 from tasks.training.log import TrainingLog
-from tasks.training.loss import class_weights
 from tasks.training.metrics import Scores, area_under_curve, log_loss
-from tasks.training.schedule import LearningRate
 from tasks.training.stain import SlideStains, stain_reference
-from tasks.training.step import make_optimizer, make_score_step, make_train_step
-
-_MOST_READER_THREADS = 8
+from tasks.training.step import make_score_step
+from tasks.training.stop import Stop, stopped
+from tasks.training.trainer import Trainer, reader_threads
 
 
 @dataclass(frozen=True)
@@ -65,11 +61,25 @@ class _Best:
     validation: Scores | None = None
 
 
-def train_epochs(model: keras.Model, cohort: Cohort, job: TrainingJob, log: TrainingLog) -> Trained:
+def train_epochs(
+    model: keras.Model,
+    cohort: Cohort,
+    job: TrainingJob,
+    log: TrainingLog,
+    stop: Stop,
+    resumed: CheckpointArrays | None = None,
+) -> Trained:
     """Train `model` on the training split; the weights of the best epoch are in it at the end.
 
     The best epoch has the highest validation AUC (over the joined scores of all ranks; the lower loss when
     AUCs are equal). Without validation patches it is the last.
+
+    Parameters
+    ----------
+    stop
+        Says when to write a checkpoint and stop.
+    resumed
+        Arrays of ``job.resume``, from which the training goes on.
 
     Raises
     ------
@@ -77,27 +87,28 @@ def train_epochs(model: keras.Model, cohort: Cohort, job: TrainingJob, log: Trai
         The loss is not a number or infinite, or there are too few patches.
     IntegrityError
         The ranks ended with different weights, or a shard changed while it was read.
+    RetryableFault
+        The ranks were told to stop, and there is a checkpoint.
     """
     rows, validation = cohort.rows("train"), cohort.rows("validation")
-    patience = job.config.patience_epochs
-    if patience and not len(validation):
+    if job.config.patience_epochs and not len(validation):
         raise InputError("train.patience_epochs needs a validation split", remedy="set cohort.validation_fraction")
     reference = stain_reference(job.config, rows)
     stains = SlideStains(cohort.shards, reference) if reference else None
-    trainer = _Trainer(model, rows, job, log, stains)
     score = make_score_step(model)
-    best = _Best()
-    for epoch in range(1, job.config.epochs + 1):
-        measured = trainer.run_epoch(epoch)
-        collective.average_statistics(model)
-        scores = _score_rows(score, validation, job, log, stains) if len(validation) else None
-        measured |= _validation_row(scores)
-        is_best = _keep_best(best, model, epoch, scores)
-        log.write("epoch", epoch=epoch, epochs=job.config.epochs, **measured, best=is_best)
-        if patience and epoch - best.epoch >= patience:
-            log.write("early-stop", epoch=epoch, best_epoch=best.epoch)
-            break
-    model.set_weights(best.weights)
+    trainer = Trainer(model, rows, job, log, stains, stop)
+    course = _Course(model, trainer, job, log, stop)
+    if job.resume is not None and resumed is not None:
+        course.restore(job.resume, resumed, validation)
+    with stop.stepping():
+        while course.goes_on():
+            measured = trainer.run_epoch(course.epoch)
+            if measured is None:
+                course.stop_here()
+            collective.average_statistics(model)
+            scores = _score_rows(score, validation, job, log, stains) if len(validation) else None
+            course.end_epoch(measured | _validation_row(scores), scores)
+    model.set_weights(course.best.weights)
     unequal = collective.unequal_ranks(model)
     if unequal:
         raise IntegrityError(
@@ -108,93 +119,93 @@ def train_epochs(model: keras.Model, cohort: Cohort, job: TrainingJob, log: Trai
     tested = None
     if len(test) and job.config.measure_test:
         tested = _score_rows(score, test, job, log, stains, event="test")
-    return Trained(epoch, best.epoch, best.validation, tested, not unequal, reference)
+    return Trained(course.epoch - 1, course.best.epoch, course.best.validation, tested, not unequal, reference)
 
 
-class _Trainer:
-    """Runs epochs of one training on this rank."""
+class _Course:
+    """How far a training is; it is kept in checkpoints.
 
-    def __init__(
-        self, model: keras.Model, rows: LabelledRows, job: TrainingJob, log: TrainingLog, stains: SlideStains | None
-    ) -> None:
-        self._model, self._rows, self._job, self._log, self._stains = model, rows, job, log, stains
-        drawn = epoch_draws(job.config, rows.label, seed=job.seed, epoch=1)
-        self._class_weight = class_weights(job.config, rows.label[drawn])
-        self._training = ""
+    Attributes
+    ----------
+    epoch
+        That runs next, from 1.
+    """
 
-    def _begin_stage(self, epoch: int) -> None:
-        """Let the layers train that the configuration names for this epoch, with an optimizer of their own."""
-        training = "head" if epoch <= self._job.config.head_epochs else self._job.config.trainable
-        if training == self._training:
+    def __init__(self, model: keras.Model, trainer: Trainer, job: TrainingJob, log: TrainingLog, stop: Stop) -> None:
+        self._model, self._trainer, self._job, self._log, self._stop = model, trainer, job, log, stop
+        self._number = 0
+        self.epoch, self.best = 1, _Best()
+
+    def restore(self, card: CheckpointCard, arrays: CheckpointArrays, validation: LabelledRows) -> None:
+        """Go on where a checkpoint was written."""
+        self._number, self.epoch = card.number, card.epoch
+        if card.best_rank is not None:
+            scores = None
+            if len(validation):
+                scores = Scores(arrays.best_logit, validation.label, validation.patients, validation.centres)
+            self.best = _Best(card.best_rank, card.best_epoch, arrays.best, scores)
+        self._trainer.restore(card, arrays)
+        self._log.write("resumed", epoch=card.epoch, step=card.step + 1, checkpoint=card.number)
+
+    def goes_on(self) -> bool:
+        """Whether another epoch is to run."""
+        patience, ended = self._job.config.patience_epochs, self.epoch - 1
+        if patience and ended - self.best.epoch >= patience:
+            self._log.write("early-stop", epoch=ended, best_epoch=self.best.epoch)
+            return False
+        return self.epoch <= self._job.config.epochs
+
+    def end_epoch(self, measured: dict[str, float | None], scores: Scores | None) -> None:
+        """Keep the weights if they are the best, tell the epoch, and write a checkpoint where one is due."""
+        epoch, config = self.epoch, self._job.config
+        is_best = _keep_best(self.best, self._model, epoch, scores)
+        self._log.write("epoch", epoch=epoch, epochs=config.epochs, **measured, best=is_best)
+        self.epoch += 1
+        if collective.any_rank(self._stop.reason is not None):
+            self.stop_here()
+        if epoch % config.checkpoint_epochs == 0:
+            self._write_checkpoint()
+
+    def stop_here(self) -> NoReturn:
+        """Write a checkpoint and raise the error that says so, on all ranks."""
+        reason = self._stop.reason or "another rank was told to stop"
+        self._log.write("stopped", epoch=self.epoch, step=self._trainer.steps_done, reason=reason)
+        self._write_checkpoint()
+        # Launchers end all ranks when the first one ends.
+        collective.total([0.0])
+        raise stopped(reason, self.epoch, self._trainer.steps_done)
+
+    def _write_checkpoint(self) -> None:
+        """Write it on rank 0, of what all ranks have."""
+        if self._job.checkpoints is None:
             return
-        self._training = training
-        parameters = set_trainable(self._model, training)
-        self._log.write("stage", epoch=epoch, trainable=training, parameters=parameters)
-        self._optimizer = make_optimizer(self._job.config, self._model)
-        collective.broadcast_state(self._model, self._optimizer)
-        self._step = make_train_step(self._job.config, self._model, self._optimizer)
-
-    def run_epoch(self, epoch: int) -> dict[str, float | None]:
-        """Train one epoch (from 1); give its loss over all ranks, the last rate, speed and mean wait for input."""
-        self._begin_stage(epoch)
-        config, started = self._job.config, time.monotonic()
-        plan = train_epoch(
-            self._rows,
-            seed=self._job.seed,
-            epoch=epoch,
-            rank=hvd.rank(),
-            ranks=hvd.size(),
-            batch_size=config.batch_size * config.accumulate_steps,
-            window_mb=config.window_mb,
-            run_rows=config.run_rows,
-            draws=epoch_draws(config, self._rows.label, seed=self._job.seed, epoch=epoch),
+        self._number += 1
+        trainer, best = self._trainer, self.best
+        inside = trainer.steps_done > 0
+        statistics = collective.gather_rows(collective.statistics(self._model)) if inside else np.empty((0, 0), "f4")
+        sums = collective.gather_rows(trainer.sums)
+        if hvd.rank() != 0:
+            return
+        arrays = CheckpointArrays(
+            variables=[variable.numpy() for variable in self._model.variables],
+            optimizer=[variable.numpy() for variable in trainer.optimizer.variables],
+            best=best.weights or [],
+            best_logit=np.empty(0) if best.validation is None else best.validation.logit,
+            sums=sums,
+            statistics=statistics,
+            log=self._log.lasting,
         )
-        rate = LearningRate.of(config, ranks=hvd.size(), steps_per_epoch=plan.steps)
-        loss, waiting_s = 0.0, 0.0
-        batches = read_batches(self._rows, plan, threads=_reader_threads(self._job), stains=self._stains)
-        for step, batch in enumerate(batches):
-            waiting_s += batch.waiting_s
-            self._optimizer.learning_rate.assign(rate.at((epoch - 1) * plan.steps + step))
-            loss += self._train_batch(batch, epoch, step, hvd.size() / plan.all_rows[step])
-            done = int(plan.all_rows[: step + 1].sum())
-            speed = round(done / (time.monotonic() - started), 1)
-            self._log.progress("step", epoch=epoch, step=step + 1, steps=plan.steps, patches_per_s=speed)
-        seconds = time.monotonic() - started
-        loss, waiting_s = collective.total([loss, waiting_s / hvd.size()]).tolist()
-        return {
-            "loss": loss / int(plan.all_rows.sum()),
-            "learning_rate": rate.at(epoch * plan.steps - 1),
-            "steps": plan.steps,
-            "seconds": round(seconds, 3),
-            "patches_per_s": round(int(plan.all_rows.sum()) / seconds, 1),
-            "waiting_s": round(waiting_s, 3),
-            "waiting_share": round(waiting_s / seconds, 4),
-        }
-
-    def _train_batch(self, batch: Batch, epoch: int, step: int, scale: float) -> float:
-        count = len(batch.rows)
-        if self._job.config.augment:
-            changes = augment.draw_changes(
-                self._job.config, self._job.seed, epoch=epoch, rank=hvd.rank(), step=step, rows=count
-            )
-        else:
-            changes = augment.no_changes(count)
-        loss = float(
-            self._step(
-                batch.pixels,
-                batch.label.astype(np.float32),
-                self._class_weight[batch.label],
-                changes,
-                tf.constant(scale, tf.float32),
-            )
+        write_checkpoint(
+            self._job.checkpoints,
+            arrays,
+            number=self._number,
+            training=self._job.identity,
+            epoch=self.epoch,
+            step=trainer.steps_done,
+            trainable=trainer.trainable,
+            best_epoch=best.epoch,
+            best_rank=best.rank if best.epoch else None,
         )
-        if not np.isfinite(loss):
-            raise InputError(
-                f"the loss became {loss} in epoch {epoch}, step {step + 1}, on rank {hvd.rank()} "
-                f"({self._rows.describe(batch.rows)})",
-                remedy="lower train.learning_rate or set train.warmup_epochs; if it stays, look at these patches",
-            )
-        return loss
 
 
 def _score_rows(
@@ -208,7 +219,7 @@ def _score_rows(
     """Score all rows, each rank its share, and gather the logits: exact, whatever the number of ranks."""
     plan = score_epoch(rows, rank=hvd.rank(), ranks=hvd.size(), batch_size=job.config.batch_size)
     logits = [np.empty(0)]
-    for step, batch in enumerate(read_batches(rows, plan, threads=_reader_threads(job), stains=stains)):
+    for step, batch in enumerate(read_batches(rows, plan, threads=reader_threads(job), stains=stains)):
         logits.append(score(batch.pixels))
         log.progress(event, step=step + 1, steps=plan.steps)
     # Ranks hold consecutive shares, so the joined logits are in the order of the rows.
@@ -220,10 +231,6 @@ def _score_rows(
 def _refuse_not_finite(scores: Scores, split: str) -> None:
     if not np.all(np.isfinite(scores.logit)):
         raise InputError(f"the {split} scores are not finite", remedy="lower train.learning_rate")
-
-
-def _reader_threads(job: TrainingJob) -> int:
-    return job.config.reader_threads or min(job.threads, _MOST_READER_THREADS)
 
 
 def _validation_row(scores: Scores | None) -> dict[str, float | None]:

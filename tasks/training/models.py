@@ -112,8 +112,11 @@ def _standardise(model: keras.Model) -> None:
 
 
 def _draw_first_weights(model: keras.Model, seed: int) -> None:
-    """He-normal kernels (He et al. 2015) and a near-zero classifier, each layer from its own generator."""
+    """He-normal kernels (He et al. 2015), a near-zero classifier and seeds of dropout, each from its own generator."""
     for index, layer in enumerate(model.layers):
+        if isinstance(layer, layers.Dropout):
+            # Keras draws these anew in each process.
+            layer.seed_generator.state.assign([np.random.default_rng([seed, index]).integers(2**31), 0])
         if isinstance(layer, layers.BatchNormalization):
             layer.momentum = _BATCH_NORM_MOMENTUM
         if not hasattr(layer, "kernel"):

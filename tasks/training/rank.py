@@ -9,6 +9,7 @@ import keras
 import tensorflow as tf
 
 from tasks.errors import InputError
+from tasks.training.checkpoint import read_arrays
 from tasks.training.cohort import read_cohort
 from tasks.training.folder import LOG_NAME, TENSORBOARD_NAME, WEIGHTS_NAME
 from tasks.training.job import TrainingJob, verify_shard
@@ -18,12 +19,13 @@ from tasks.training.model_folder import load_weights
 from tasks.training.models import build
 from tasks.training.results import write_results
 from tasks.training.start_model import start_card
+from tasks.training.stop import Stop
 from tasks.training.tensorboard import TensorBoardEvents
 
 _POLICIES = {"float32": "float32", "float16": "mixed_float16", "bfloat16": "mixed_bfloat16"}
 
 
-def run_rank(job: TrainingJob) -> None:
+def run_rank(job: TrainingJob, stop: Stop) -> None:
     """Train as one of the ranks of `job`; rank 0 alone writes.
 
     Raises
@@ -32,12 +34,19 @@ def run_rank(job: TrainingJob) -> None:
         The cohort or the configuration is wrong (see `read_cohort`, `build`, `train_epochs`).
     IntegrityError
         A shard is not what its digest says, or the ranks ended with different weights.
+    RetryableFault
+        The ranks were told to stop.
     """
     _configure_devices(job.threads)
     if hvd.size() != job.ranks:
         raise InputError(f"{hvd.size()} ranks were started for a job of {job.ranks}", remedy="use `camnet train`")
+    resumed = read_arrays(job.checkpoints, job.resume) if job.checkpoints and job.resume else None
     with _open_log(job.model_folder) as log:
+        if resumed is not None:
+            log.take_over(resumed.log)
         log.write("start", architecture=job.config.architecture, ranks=job.ranks, controller=job.config.controller)
+        for fault in job.refused:
+            log.write("checkpoint-refused", cause=fault)
         _verify_share(job, log)
         cohort = read_cohort([shard.path for shard in job.shards])
         weights = job.config.weights
@@ -55,7 +64,7 @@ def run_rank(job: TrainingJob) -> None:
         )
         if job.config.start_from is not None:
             _go_on_from(job.config.start_from, model, job, cohort.patch_px)
-        trained = train_epochs(model, cohort, job, log)
+        trained = train_epochs(model, cohort, job, log, stop, resumed)
         log.write("trained", best_epoch=trained.best_epoch)
         if hvd.rank() == 0:
             write_results(model, trained, cohort, job)

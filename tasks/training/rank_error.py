@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from tasks import atomic, errors
 from tasks.artifacts import Record
 from tasks.errors import CamNetError, ExitCode
+from tasks.train_config import TrainConfig
 
 _KINDS: dict[str, type[CamNetError]] = {
     kind.__name__: kind
@@ -69,15 +70,26 @@ class RankError(Record):
         """Whether it only says that another rank has gone."""
         return self.kind in _CONSEQUENCES
 
-    def exception(self, last_lines: str) -> CamNetError:
-        """Give the error to raise where the ranks were started."""
+    def exception(self, last_lines: str, config: TrainConfig) -> CamNetError:
+        """Give the error to raise where the ranks of a training with `config` were started."""
         if self.kind in _KINDS:
             return _KINDS[self.kind](self.cause, subject=self.subject, remedy=self.remedy)
         if self.kind in _OUT_OF_MEMORY:
             return errors.PermanentFault(
-                f"rank {self.rank} ran out of memory ({self.cause[:200]})", remedy="lower train.batch_size"
+                f"rank {self.rank} ran out of memory ({self.cause[:200]})", remedy=_for_less_memory(config)
             )
         return CamNetError(f"rank {self.rank} ended with {self.kind}: {self.cause}. Last lines:\n{last_lines}")
+
+
+def _for_less_memory(config: TrainConfig) -> str:
+    half = config.batch_size // 2
+    if not half:
+        return "choose a smaller network, smaller patches or train.precision = 'bfloat16'"
+    parts = 2 * config.accumulate_steps
+    return (
+        f"set train.batch_size = {half} and train.accumulate_steps = {parts}; "
+        f"an update is still made from {half * parts} patches of each rank"
+    )
 
 
 def leave_error(folder: Path, error: RankError) -> None:

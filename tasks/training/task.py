@@ -65,6 +65,10 @@ class _Told:
     def __call__(self, event: dict[str, Any]) -> None:
         if event["event"] == "epoch":
             log.info("%s", epoch_line(event))
+        if event["event"] == "resumed":
+            log.info("goes on from a checkpoint: epoch %d, step %d", event["epoch"], event["step"])
+        if event["event"] == "checkpoint-refused":
+            log.warning("%s and is not used", event["cause"])
         told = progress_of(event, self._epochs)
         if told is not None:
             self.show(*told)

@@ -9,6 +9,7 @@ from pathlib import Path
 from tasks.train_config import TrainConfig
 from tasks.training.attempt import attempt_folder
 from tasks.training.card import ModelCard, read_card
+from tasks.training.checkpoint import newest_checkpoint, remove_checkpoints
 from tasks.training.folder import CARD_NAME, publish
 from tasks.training.imagenet import fetch_imagenet_weights
 from tasks.training.job import ShardOfJob, TrainingJob, write_job
@@ -31,6 +32,8 @@ def train(
     unnamed: bool = False,
 ) -> ModelCard:
     """Train on the shards of one site with Horovod and leave a model folder at `output`.
+
+    A training that was interrupted goes on from its last checkpoint, in ``.NAME.checkpoints`` beside `output`.
 
     Parameters
     ----------
@@ -66,6 +69,7 @@ def train(
     output = output.resolve()
     if config.start_from is not None:
         start_card(config.start_from, config)
+    checkpoints = output.with_name(f".{output.name}.checkpoints")
     with attempt_folder(output) as work:
         job = TrainingJob(
             config=config.model_copy(
@@ -84,13 +88,21 @@ def train(
             manifest_digest=manifest_digest,
             unnamed=unnamed,
         )
+        job = _resumed(job, checkpoints)
         job_path = work / "job.json"
         write_job(job_path, job)
         log_path = output.with_name(f"{output.name}.ranks.log")
         start(job_path, log_path=log_path, silence_s=config.silence_s, on_progress=on_progress)
         card = read_card(job.model_folder / CARD_NAME)
         publish(job.model_folder, output)
+        remove_checkpoints(checkpoints)
         return card
+
+
+def _resumed(job: TrainingJob, checkpoints: Path) -> TrainingJob:
+    """Let the job go on from its newest good checkpoint."""
+    resume, refused = newest_checkpoint(checkpoints, job.identity)
+    return job.model_copy(update={"checkpoints": checkpoints, "resume": resume, "refused": refused})
 
 
 def _weights_file(config: TrainConfig) -> Path | None:

@@ -77,7 +77,7 @@ def test_a_killed_rank_ends_the_training_within_a_minute(controller: str, tmp_pa
     assert "Last lines" in error
     assert delay_s < 60
     assert ranks_below(tmp_path) == []
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.ranks.log", "shards"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".model.checkpoints", "model.ranks.log", "shards"]
 
 
 @pytest.mark.slow

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import pytest
 
 from deployments.rank_jobs import RankJobs
 from flows.slurm_ranks import SlurmRanks
-from tasks.errors import InputError, RetryableFault
+from tasks.errors import ExitCode, InputError, RetryableFault
 from tasks.train_config import TrainConfig
 from tasks.training.card import ModelCard
 from tasks.training.job import ShardOfJob
@@ -66,6 +67,9 @@ def test_two_ranks_on_two_nodes_make_the_model_that_two_local_ranks_make(
         "curves.png",
         "log.jsonl",
         "model.weights.h5",
+        "reliability.png",
+        "roc.png",
+        "tensorboard",
     ]
     assert sorted(slurm.states().values()) == ["COMPLETED"]
     assert slurm.nodes_used() == {"n[1-2]"}
@@ -81,20 +85,28 @@ def test_an_error_of_a_rank_comes_through_as_it_was_raised(
     assert not (tmp_path / "model").exists()
 
 
-def stopped_at_start(slurm: Slurm, act: Callable[[], object]) -> Callable[[dict[str, Any]], None]:
-    def watch(event: dict[str, Any]) -> None:
-        if event["event"] == "start":
-            assert slurm.unfinished() != []
-            act()
+def test_a_job_that_is_warned_or_cancelled_leaves_a_checkpoint_and_goes_on(
+    slurm: Slurm, shards: list[ShardOfJob], tmp_path: Path
+) -> None:
+    def stopped(at: str, *options: str) -> RetryableFault:
+        acted: list[str] = []
 
-    return watch
+        def watch(event: dict[str, Any]) -> None:
+            if event["event"] == at and not acted:
+                acted.extend(slurm.unfinished())
+                slurm.run("scancel", *options, *acted)
 
+        with pytest.raises(RetryableFault, match=r"was stopped \(.*goes on at epoch \d+, step \d+") as raised:
+            trained(shards, tmp_path / "model", config=ENDLESS, on_progress=watch, start=SlurmRanks("site-b", jobs()))
+        assert ranks_of(tmp_path) == []
+        return raised.value
 
-def test_a_job_that_somebody_cancels_may_be_tried_again(slurm: Slurm, shards: list[ShardOfJob], tmp_path: Path) -> None:
-    watch = stopped_at_start(slurm, lambda: slurm.run("scancel", *slurm.unfinished()))
-    with pytest.raises(RetryableFault, match=r"job \d+: it was cancelled by somebody else"):
-        trained(shards, tmp_path / "model", config=ENDLESS, on_progress=watch, start=SlurmRanks("site-b", jobs()))
-    assert ranks_of(tmp_path) == []
+    # As Slurm does before the walltime, and as somebody else or a job with precedence does.
+    warned = stopped("epoch", "--batch", "--signal=USR1")
+    assert warned.exit_code == ExitCode.RETRY_LATER
+    assert re.findall(r"epoch (\d+), step", str(warned)) != ["1"]
+    cancelled = stopped("resumed")
+    assert re.findall(r"epoch (\d+), step", str(cancelled)) != ["1"]
 
 
 FLOW = """

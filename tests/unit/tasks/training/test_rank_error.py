@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from tasks.errors import CamNetError, ExitCode, InputError, IntegrityError, PermanentFault
+from tasks.train_config import TrainConfig
 from tasks.training.rank_error import RankError, first_error, leave_error
 
 
@@ -18,23 +19,28 @@ def test_a_known_error_comes_back_as_it_was_raised(kind: type[CamNetError], tmp_
     leave_error(tmp_path, RankError.of(error, 1))
     found = first_error(tmp_path)
     assert found is not None
-    raised = found.exception("last line")
+    raised = found.exception("last line", TrainConfig())
     assert type(raised) is kind
     assert str(raised) == str(error)
     assert found.exit_code == error.exit_code
 
 
 def test_an_unknown_error_is_a_bug_with_the_last_lines() -> None:
-    raised = RankError.of(KeyError("stem"), 3).exception("Traceback: line 7")
+    raised = RankError.of(KeyError("stem"), 3).exception("Traceback: line 7", TrainConfig())
     assert raised.exit_code == ExitCode.BUG
     assert "rank 3 ended with KeyError" in str(raised)
     assert "Traceback: line 7" in str(raised)
 
 
-def test_memory_that_runs_out_says_what_to_do() -> None:
-    raised = RankError.of(MemoryError("9 GB"), 0).exception("")
+@pytest.mark.parametrize(
+    ("batch_size", "remedy"),
+    [(32, "train.batch_size = 16 and train.accumulate_steps = 6"), (1, "choose a smaller network")],
+)
+def test_memory_that_runs_out_names_a_batch_size_to_try(batch_size: int, remedy: str) -> None:
+    config = TrainConfig(batch_size=batch_size, accumulate_steps=3)
+    raised = RankError.of(MemoryError("9 GB"), 0).exception("", config)
     assert isinstance(raised, PermanentFault)
-    assert "batch_size" in str(raised)
+    assert remedy in str(raised)
 
 
 def test_the_first_cause_counts_and_not_what_followed(tmp_path: Path) -> None:

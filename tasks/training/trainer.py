@@ -1,0 +1,176 @@
+"""The epochs of a training on one rank."""
+
+from __future__ import annotations
+
+import time
+
+import horovod.tensorflow as hvd
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from tasks.errors import InputError
+from tasks.training import augment, collective
+from tasks.training.batches import Batch, read_batches
+from tasks.training.checkpoint import CheckpointArrays, CheckpointCard
+from tasks.training.cohort import LabelledRows
+from tasks.training.draws import epoch_draws
+from tasks.training.epoch import RankEpoch, train_epoch
+from tasks.training.freezing import set_trainable
+from tasks.training.job import TrainingJob
+from tasks.training.log import TrainingLog
+from tasks.training.loss import class_weights
+from tasks.training.schedule import LearningRate
+from tasks.training.stain import SlideStains
+from tasks.training.step import make_optimizer, make_train_step
+from tasks.training.stop import Stop
+
+_MOST_READER_THREADS = 8
+
+
+class Trainer:
+    """Runs epochs of one training on this rank.
+
+    Attributes
+    ----------
+    trainable
+        Which layers train now.
+    optimizer
+        Theirs.
+    steps_done
+        Of the epoch that runs or ran last.
+    sums
+        (3,) what this rank has added up in that epoch: loss, seconds of waiting for input, seconds.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        rows: LabelledRows,
+        job: TrainingJob,
+        log: TrainingLog,
+        stains: SlideStains | None,
+        stop: Stop,
+    ) -> None:
+        self._model, self._rows, self._job, self._log = model, rows, job, log
+        self._stains, self._stop = stains, stop
+        drawn = epoch_draws(job.config, rows.label, seed=job.seed, epoch=1)
+        self._class_weight = class_weights(job.config, rows.label[drawn])
+        self.trainable = ""
+        self.steps_done, self.sums = 0, np.zeros(3)
+
+    def begin_stage(self, epoch: int) -> None:
+        """Let the layers train that the configuration names for this epoch, with an optimizer of their own."""
+        trainable = "head" if epoch <= self._job.config.head_epochs else self._job.config.trainable
+        if trainable == self.trainable:
+            return
+        self.trainable = trainable
+        parameters = set_trainable(self._model, trainable)
+        self._log.write("stage", epoch=epoch, trainable=trainable, parameters=parameters)
+        self.optimizer = make_optimizer(self._job.config, self._model)
+        collective.broadcast_state(self._model, self.optimizer)
+        self._step = make_train_step(self._job.config, self._model, self.optimizer)
+
+    def restore(self, card: CheckpointCard, arrays: CheckpointArrays) -> None:
+        """Take the state of a checkpoint, so that `run_epoch` of its epoch goes on at its step."""
+        self.begin_stage(card.epoch)
+        _assign(self._model.variables, arrays.variables)
+        if card.trainable == self.trainable:
+            _assign(self.optimizer.variables, arrays.optimizer)
+        collective.broadcast_state(self._model, self.optimizer)
+        self.steps_done, self.sums = card.step, arrays.sums[hvd.rank()].copy()
+        if card.step:
+            collective.set_statistics(self._model, arrays.statistics[hvd.rank()])
+
+    def run_epoch(self, epoch: int) -> dict[str, float | None] | None:
+        """Train one epoch (from 1), or its rest; None when the ranks were told to stop after `steps_done`.
+
+        Returns
+        -------
+        dict
+            Loss over all ranks, the last rate, speed and mean wait for input.
+        """
+        self.begin_stage(epoch)
+        plan = self._plan(epoch)
+        rate = LearningRate.of(self._job.config, ranks=hvd.size(), steps_per_epoch=plan.steps)
+        if not self._run_steps(epoch, plan, rate):
+            return None
+        all_rows, seconds = int(plan.all_rows.sum()), float(self.sums[2])
+        loss, waiting_s = collective.total([self.sums[0], self.sums[1] / hvd.size()]).tolist()
+        self.steps_done, self.sums = 0, np.zeros(3)
+        return {
+            "loss": loss / all_rows,
+            "learning_rate": rate.at(epoch * plan.steps - 1),
+            "steps": plan.steps,
+            "seconds": round(seconds, 3),
+            "patches_per_s": round(all_rows / seconds, 1),
+            "waiting_s": round(waiting_s, 3),
+            "waiting_share": round(waiting_s / seconds, 4),
+        }
+
+    def _plan(self, epoch: int) -> RankEpoch:
+        config = self._job.config
+        return train_epoch(
+            self._rows,
+            seed=self._job.seed,
+            epoch=epoch,
+            rank=hvd.rank(),
+            ranks=hvd.size(),
+            batch_size=config.batch_size * config.accumulate_steps,
+            window_mb=config.window_mb,
+            run_rows=config.run_rows,
+            draws=epoch_draws(config, self._rows.label, seed=self._job.seed, epoch=epoch),
+        )
+
+    def _run_steps(self, epoch: int, plan: RankEpoch, rate: LearningRate) -> bool:
+        """Take the steps that are left; whether the epoch has ended."""
+        rest = plan.from_step(self.steps_done)
+        began = time.monotonic() - float(self.sums[2])
+        batches = read_batches(self._rows, rest, threads=reader_threads(self._job), stains=self._stains)
+        for step, batch in enumerate(batches, start=rest.first_step):
+            self.optimizer.learning_rate.assign(rate.at((epoch - 1) * plan.steps + step))
+            self.sums[0] += self._train_batch(batch, epoch, step, hvd.size() / plan.all_rows[step])
+            self.sums[1] += batch.waiting_s
+            self.sums[2] = time.monotonic() - began
+            self.steps_done = step + 1
+            speed = round(int(plan.all_rows[: step + 1].sum()) / self.sums[2], 1)
+            self._log.progress("step", epoch=epoch, step=step + 1, steps=plan.steps, patches_per_s=speed)
+            if collective.any_rank(self._stop.reason is not None):
+                return False
+        return True
+
+    def _train_batch(self, batch: Batch, epoch: int, step: int, scale: float) -> float:
+        count = len(batch.rows)
+        if self._job.config.augment:
+            changes = augment.draw_changes(
+                self._job.config, self._job.seed, epoch=epoch, rank=hvd.rank(), step=step, rows=count
+            )
+        else:
+            changes = augment.no_changes(count)
+        loss = float(
+            self._step(
+                batch.pixels,
+                batch.label.astype(np.float32),
+                self._class_weight[batch.label],
+                changes,
+                tf.constant(scale, tf.float32),
+            )
+        )
+        if not np.isfinite(loss):
+            raise InputError(
+                f"the loss became {loss} in epoch {epoch}, step {step + 1}, on rank {hvd.rank()} "
+                f"({self._rows.describe(batch.rows)})",
+                remedy="lower train.learning_rate or set train.warmup_epochs; if it stays, look at these patches",
+            )
+        return loss
+
+
+def reader_threads(job: TrainingJob) -> int:
+    """Give how many threads of a rank read."""
+    return job.config.reader_threads or min(job.threads, _MOST_READER_THREADS)
+
+
+def _assign(variables: list[keras.Variable], values: list[NDArray[np.generic]]) -> None:
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)
