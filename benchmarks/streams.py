@@ -17,12 +17,14 @@ import platform
 import secrets
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from deployments.loopback_sshd import LoopbackSshd, loopback_sshd
 from transfer.ledger import Ledger
 from transfer.manifest import Manifest, manifest_of

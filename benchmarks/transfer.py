@@ -7,7 +7,7 @@ All methods take turns, in a new random order each repetition, after a warm-up t
 Source and destination lie in memory (``--folder``, /dev/shm by default), so no disk is in the way. A rate counts from
 the call to its end: connecting, start-up and, for CamNet's movers, the sha256 at the destination are in it; the peers
 verify nothing, but all files are compared afterwards. CPU seconds are those of the whole machine, client and server
-together, so nothing else should run. Methods whose program is missing are named and left out.
+together, so nothing else should run. Methods whose program is missing, or that fail, are named and left out.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
@@ -43,6 +43,7 @@ from benchmarks.wan import (
     wide_area_link,
 )
 from deployments.loopback_sshd import loopback_sshd
+from tasks.errors import CamNetError
 from transfer.ledger import Ledger
 from transfer.manifest import manifest_of
 from transfer.model import Batch, Endpoint, SshAccount, TransferOptions
@@ -50,6 +51,7 @@ from transfer.mover import open_mover
 from transfer.openssh import ssh_arguments
 
 _TIMEOUT_S = 30.0
+PORTS = (20000, 29999)
 _ASYNCSSH = """
 import asyncio, asyncssh, sys
 host, port, user, key, known_hosts, source, target = sys.argv[1:]
@@ -89,6 +91,11 @@ def _mover(protocol: str, place: Place) -> None:
     bad = [outcome for outcome in outcomes if outcome.state != "done"]
     if bad:
         raise RuntimeError(f"{protocol}: {bad[0].error}")
+
+
+def _streams_over_tls(place: Place) -> None:
+    open_ports = place.account.model_copy(update={"data_ports": PORTS})
+    _mover("streams", replace(place, account=open_ports))
 
 
 def _scp(place: Place) -> None:
@@ -139,6 +146,8 @@ def methods(protocols: list[str]) -> tuple[dict[str, Callable[[Place], None]], l
     found: dict[str, Callable[[Place], None]] = {}
     for protocol in protocols:
         found[f"CamNet {protocol}"] = lambda place, protocol=protocol: _mover(protocol, place)  # type: ignore[misc]  # mypy cannot see the default
+        if protocol == "streams":
+            found["CamNet streams, TLS"] = _streams_over_tls
     peers = {"scp": _scp, "rsync -W": _rsync, "tar | ssh tar": _tar, "rclone": _rclone}
     missing = [name for name in peers if shutil.which(name.split()[0]) is None]
     found |= {name: method for name, method in peers.items() if name not in missing}
@@ -202,8 +211,13 @@ def run(given: argparse.Namespace, stack: ExitStack) -> None:
     results: dict[str, list[tuple[float, float]]] = {name: [] for name in found}
     for repeat in range(given.repeats + 1):
         for name in random.sample(list(found), len(found)):
-            with inside(link.here) if link else nullcontext():
-                figures = measure(found[name], place, total_bytes)
+            try:
+                with inside(link.here) if link else nullcontext():
+                    figures = measure(found[name], place, total_bytes)
+            except (CamNetError, RuntimeError, OSError, subprocess.SubprocessError, paramiko.SSHException) as error:
+                missing.append(f"{name} ({error})")
+                del found[name], results[name]
+                continue
             if repeat:
                 results[name].append(figures)
     show(given, link, results, missing, total_bytes)
@@ -238,7 +252,7 @@ def show(
 def main() -> None:
     """Read the options and measure."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--protocols", default="sftp,scp", help="of CamNet, with commas between them")
+    parser.add_argument("--protocols", default="streams,sftp,scp", help="of CamNet, with commas between them")
     parser.add_argument("--megabytes", type=int, default=1000)
     parser.add_argument("--files", type=int, default=1)
     parser.add_argument("--streams", type=int, default=4)

@@ -29,6 +29,7 @@ from pathlib import Path
 
 _CLONE_NEWNET = 0x40000000
 _PREFIX = "camnet-wan-"
+_ALLOWED = Path("/proc/sys/net/ipv4/tcp_allowed_congestion_control")
 _SETTINGS = {
     "net.ipv4.tcp_rmem": "4096 131072 67108864",
     "net.ipv4.tcp_wmem": "4096 65536 67108864",
@@ -74,7 +75,7 @@ def wide_area_link(
     devices = (f"cwa{os.getpid() % 10**6}", f"cwb{os.getpid() % 10**6}")
     queue_bytes = queue_bytes or max(256 << 10, int(rate_mbit_per_s * 1e6 / 8 * round_trip_ms / 1e3))
     figures = [rate_mbit_per_s * 1e6, round_trip_ms * 1e3 / 2, queue_bytes, round(loss * 1e6)]
-    with tempfile.TemporaryDirectory(prefix=_PREFIX) as folder:
+    with tempfile.TemporaryDirectory(prefix=_PREFIX) as folder, _cubic_allowed():
         program = Path(folder) / "wan_link"
         source = Path(__file__).with_name("wan_link.c")
         subprocess.run(["gcc", "-O2", "-pthread", "-o", program, source], check=True)
@@ -120,6 +121,27 @@ def _wire(link: Link, devices: Sequence[str]) -> None:
             # Some of these are not there, or not to be changed, in some kernels; the figures tell what came of it.
             command = ["ip", "netns", "exec", namespace, "sysctl", "-qw", f"{name}={value}"]
             subprocess.run(command, check=False, stderr=subprocess.DEVNULL)
+
+
+@contextmanager
+def _cubic_allowed() -> Iterator[None]:
+    """Let namespaces take TCP's usual congestion control, which some machines keep to themselves; then forbid it again.
+
+    The list is the machine's, not the namespace's. Connections that are open keep what they have.
+    """
+    before = _ALLOWED.read_text().split()
+    if "cubic" in before:
+        yield
+        return
+    try:
+        _ALLOWED.write_text(" ".join([*before, "cubic"]))
+    except OSError:
+        yield  # `congestion_control` tells what the link has instead
+        return
+    try:
+        yield
+    finally:
+        _ALLOWED.write_text(" ".join(before))
 
 
 def congestion_control(link: Link) -> str:

@@ -60,16 +60,19 @@ def _table_five(trials: Sequence[Trial]) -> Grid:
         pair: max(t.cell.file_bytes for t in found) for pair, found in grouped(of_kind(trials, "size"), route).items()
     }
     chosen = [trial for trial in of_kind(trials, "size") if trial.cell.file_bytes == largest[route(trial)]]
+    sites = sorted({site for pair in largest for site in pair})
     rows = []
-    for (source, destination, protocol), found in grouped(chosen, way).items():
-        rate = _rate(found)
-        rows.append((source, destination, protocol, size(found[0].cell.file_bytes), rate, str(len(found))))
-    rows.sort()
+    by_row = grouped(chosen, lambda one: (one.cell.protocol, one.cell.file_bytes, one.cell.source))
+    for (protocol, size_bytes, source), found in sorted(by_row.items()):
+        to = grouped(found, lambda one: one.cell.destination)
+        cells = [_rate(to[site]) if site in to else "" for site in sites]
+        repeats = sorted({str(len(rates(ones))) for ones in to.values()}, key=int)
+        rows.append((protocol, size(size_bytes), source, *cells, ", ".join(repeats)))
     return Grid(
         title="Between the sites (the paper's Table 5)",
-        lead="Largest file of each pair, from the call to the verified file under its final name; "
-        "median of the repeats with the 95 % interval of a bootstrap over them.",
-        headings=("from", "to", "protocol", "file", "Mb/s", "repeats"),
+        lead="Mb/s from the site of the line to that of the column, largest file of each pair, from the call to the "
+        "verified file under its final name; median of the repeats with the 95 % interval of a bootstrap over them.",
+        headings=("protocol", "file", "from", *(f"to {site}" for site in sites), "repeats"),
         rows=tuple(rows),
     )
 
@@ -90,7 +93,7 @@ def _sizes(trials: Sequence[Trial]) -> Grid:
 
 
 def _break_evens(trials: Sequence[Trial]) -> Grid:
-    fits = _fits(trials)
+    fits, measured = _fits(trials), grouped(arrived(of_kind(trials, "size")), way)
     rows = []
     for (source, destination, early), fit in fits.items():
         for (other_source, other_destination, late), other in fits.items():
@@ -98,7 +101,10 @@ def _break_evens(trials: Sequence[Trial]) -> Grid:
                 continue
             point = break_even_bytes(fit, other)
             if point is not None:
-                rows.append((source, destination, late, early, size(round(point)), _told(other), _told(fit)))
+                both = [*measured[source, destination, early], *measured[source, destination, late]]
+                beyond = "" if point <= max(file_bytes(one) for one in both) else ", beyond what was measured"
+                told = f"{size(round(point))}{beyond}"
+                rows.append((source, destination, late, early, told, _told(other), _told(fit)))
     return Grid(
         title="Where one protocol overtakes another",
         lead="From a line through the times by size: start and rate of each protocol.",

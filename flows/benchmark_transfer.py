@@ -22,9 +22,10 @@ from transfer.benchmark import Cell, Trial, in_random_order, parse_size, read_tr
 from transfer.ledger import Ledger
 from transfer.model import Endpoint, TransferOptions
 from transfer.mover import open_mover
-from transfer.trial import run_trial
+from transfer.trial import run_trial, take_away
 
 TRIALS = "trials.jsonl"
+NOTES = "under-way"
 _SMALL_BYTES, _SMALL_FILES = 100_000, 1000
 
 
@@ -56,7 +57,7 @@ class TransferBenchmark(Record):
 
 
 class BenchmarkResult(Record):
-    """Where the report is, and how many trials there are."""
+    """Where the report is, and how many trials there are; `failed` are those that did not succeed at any time."""
 
     report: Path
     trials: int
@@ -67,8 +68,9 @@ class BenchmarkResult(Record):
 def benchmark_transfer(plan: TransferBenchmark) -> BenchmarkResult:
     """Measure what is missing of the matrix, then write the report.
 
-    Trials that an interrupted benchmark has finished are found in its output folder and not measured again; a
-    finished benchmark begins a new round, and the report shows the trend over the rounds.
+    Trials that an interrupted benchmark has finished are found in its output folder and not measured again, but those
+    that failed are; a finished benchmark begins a new round, and the report shows the trend over the rounds. What a
+    killed one left at the sites is taken away first.
 
     Raises
     ------
@@ -78,14 +80,15 @@ def benchmark_transfer(plan: TransferBenchmark) -> BenchmarkResult:
     ends = _ends(plan)
     options = TransferOptions()
     ledger = Ledger(plan.output / "ledger.jsonl")
+    take_away(plan.output / NOTES, ends, options)
     cells = planned_cells(plan, ends, options, ledger)
     path = plan.output / TRIALS
     order = in_random_order(cells, plan.repeats, plan.seed)
-    done = {(trial.cell, trial.repeat) for trial in read_trials(path)}
+    done = {(trial.cell, trial.repeat) for trial in read_trials(path) if trial.error is None}
     missing = [one for one in order if one not in done]
     progress: Any = create_progress_artifact(0.0, key="benchmark-progress", description=f"{len(missing)} trials")
     for number, (cell, repeat) in enumerate(missing, start=1):
-        trial = _trial(cell, repeat, ends, options, ledger)
+        trial = _trial(cell, repeat, ends, options, ledger, plan.output / NOTES)
         atomic.append_line(path, trial.model_dump_json().encode())
         update_progress_artifact(progress, 100.0 * number / len(missing), description=f"{number} of {len(missing)}")
     trials = read_trials(path)
@@ -94,7 +97,9 @@ def benchmark_transfer(plan: TransferBenchmark) -> BenchmarkResult:
         table_five(trials), key="transfer-benchmark", description="Mb/s: 10^6 bits a second, verified"
     )
     archive(path)
-    return BenchmarkResult(report=report, trials=len(trials), failed=sum(trial.error is not None for trial in trials))
+    arrived = {(trial.cell, trial.repeat) for trial in trials if trial.error is None}
+    failed = {(trial.cell, trial.repeat) for trial in trials} - arrived
+    return BenchmarkResult(report=report, trials=len(trials), failed=len(failed))
 
 
 def planned_cells(
@@ -142,9 +147,12 @@ def _cells_of(
     return cells
 
 
-def _trial(cell: Cell, repeat: int, ends: dict[str, Endpoint], options: TransferOptions, ledger: Ledger) -> Trial:
+def _trial(
+    cell: Cell, repeat: int, ends: dict[str, Endpoint], options: TransferOptions, ledger: Ledger, notes: Path
+) -> Trial:
+    source, destination = ends[cell.source], ends[cell.destination]
     try:
-        return run_trial(cell, repeat, ends[cell.source], ends[cell.destination], options=options, ledger=ledger)
+        return run_trial(cell, repeat, source, destination, options=options, ledger=ledger, notes=notes)
     except CamNetError as fault:
         now = time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime())
         return Trial(cell=cell, repeat=repeat, start=now, seconds=0.0, error=str(fault))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 import uuid
 from collections.abc import Iterator
@@ -11,9 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
+from tasks import atomic
+from tasks.artifacts import Record
 from tasks.errors import CamNetError, PermanentFault
 from transfer.benchmark import Cell, Trial
 from transfer.faults import fault_of
+from transfer.journal import Target
 from transfer.ledger import Ledger, utc_now
 from transfer.manifest import Entry
 from transfer.model import Batch, Endpoint, TransferOptions
@@ -21,31 +25,70 @@ from transfer.mover import open_mover
 from transfer.open_store import open_store
 from transfer.store import ByteStore
 
+_log = logging.getLogger(__name__)
 FOLDER = ".camnet-benchmark"
 _BLOCK_BYTES = 1 << 20
 _SPARE = 1.05
 
 
+class TrialFiles(Record):
+    """What lies at both sites while a trial runs.
+
+    Attributes
+    ----------
+    digests
+        Of the files, in the order of `names`; empty until all are made.
+    """
+
+    source: str
+    destination: str
+    folder: str
+    names: tuple[str, ...]
+    digests: tuple[str, ...] = ()
+
+
 def run_trial(
-    cell: Cell, repeat: int, source: Endpoint, destination: Endpoint, *, options: TransferOptions, ledger: Ledger
+    cell: Cell,
+    repeat: int,
+    source: Endpoint,
+    destination: Endpoint,
+    *,
+    options: TransferOptions,
+    ledger: Ledger,
+    notes: Path,
 ) -> Trial:
     """Measure a cell once; what goes wrong is told in the trial, and nothing is left at either site.
 
     The files hold random bytes, so that nothing on the way makes them smaller.
+
+    Parameters
+    ----------
+    notes
+        Folder that keeps a note of the files as long as they exist: what a killed trial leaves is taken away by
+        `take_away`.
 
     Raises
     ------
     CamNetError
         An end cannot be reached, or has no room.
     """
-    folder = f"{FOLDER}/{uuid.uuid4().hex}"
-    names = [f"{number:06}.bin" for number in range(cell.files)]
+    for end in (destination, source):
+        with _named(end), closing(open_store(end, options)) as store:
+            _need_room(end, store.free_bytes(), cell.total_bytes)
+    name = uuid.uuid4().hex
+    folder, note = f"{FOLDER}/{name}", notes / f"{name}.json"
+    files = TrialFiles(
+        source=source.site,
+        destination=destination.site,
+        folder=folder,
+        names=tuple(f"{number:06}.bin" for number in range(cell.files)),
+    )
+    atomic.write_text(note, files.model_dump_json())
     try:
         with _named(source), closing(open_store(source, options)) as store:
-            _need_room(source, store.free_bytes(), cell.total_bytes)
-            entries = [_write(store, f"{folder}/{name}", name, cell.file_bytes) for name in names]
-        with _named(destination), closing(open_store(destination, options)) as store:
-            _need_room(destination, store.free_bytes(), cell.total_bytes)
+            entries = [_write(store, f"{folder}/{name}", name, cell.file_bytes) for name in files.names]
+        files = files.model_copy(update={"digests": tuple(entry.digest for entry in entries)})
+        atomic.write_text(note, files.model_dump_json())
         batch = Batch(
             run="benchmark",
             source=source,
@@ -57,7 +100,8 @@ def run_trial(
         return measure(cell, repeat, batch, options=options, ledger=ledger)
     finally:
         for end in (source, destination):
-            remove(end, folder, names, options)
+            _remove(end, files, options)
+        note.unlink()
 
 
 def measure(cell: Cell, repeat: int, batch: Batch, *, options: TransferOptions, ledger: Ledger) -> Trial:
@@ -87,12 +131,33 @@ def measure(cell: Cell, repeat: int, batch: Batch, *, options: TransferOptions, 
     )
 
 
-def remove(end: Endpoint, folder: str, names: list[str], options: TransferOptions) -> None:
-    """Take the files of a trial away, and their folders where the store can."""
+def take_away(notes: Path, ends: dict[str, Endpoint], options: TransferOptions) -> None:
+    """Remove what killed trials left at the sites in `ends`; a site out of reach keeps its note for the next time."""
+    for note in sorted(notes.glob("*.json")):
+        files = TrialFiles.model_validate_json(note.read_bytes())
+        if not {files.source, files.destination} <= set(ends):
+            continue
+        try:
+            for site in (files.source, files.destination):
+                _remove(ends[site], files, options)
+        except CamNetError as fault:
+            _log.warning("what a killed trial left in %s stays there: %s", files.folder, fault)
+        else:
+            note.unlink()
+
+
+def _remove(end: Endpoint, files: TrialFiles, options: TransferOptions) -> None:
+    """Take the files of a trial away, whole or not, and their folders where the store can."""
+    paths = [f"{files.folder}/{name}" for name in files.names]
+    if end.site == files.destination:
+        paths += [
+            Target(site=end.site, root=str(end.root), path=path, bytes=0, digest=digest).partial
+            for path, digest in zip(paths, files.digests, strict=False)
+        ]
     with _named(end), closing(open_store(end, options)) as store:
-        for name in names:
-            store.remove(f"{folder}/{name}")
-        store.remove_folder(folder)
+        for path in paths:
+            store.remove(path)
+        store.remove_folder(files.folder)
         store.remove_folder(FOLDER)
 
 

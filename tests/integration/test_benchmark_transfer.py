@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,9 +17,11 @@ from tasks.errors import ExitCode
 from tests.services.browser import dump_dom
 from tests.services.camnet_cli import Done, camnet
 from tests.services.prefect_server import asked
+from tests.services.slurm import wait_until
 from transfer.benchmark import read_trials
 
 pytestmark = pytest.mark.slow
+CAMNET = Path(sys.executable).with_name("camnet")
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +90,33 @@ def test_finished_trials_are_not_measured_again_and_a_failed_one_is_told(sites: 
     (kept,) = (out / "rounds").iterdir()
     assert [trial.error is None for trial in read_trials(kept)] == [True, True, False, False]
     assert "What failed" in (out / "transfer-benchmark.html").read_text()
+
+    kept.rename(out / "trials.jsonl")  # as if it had been interrupted after these failures
+    (sites.parent / "site-a").unlink()
+    mended = measured(sites, prefect_url, *small)
+    assert mended.code == ExitCode.DONE, mended.errors
+    (kept,) = (out / "rounds").iterdir()
+    assert [trial.error is None for trial in read_trials(kept)] == [True, True, False, False, True, True]
+
+
+def test_what_a_killed_benchmark_left_at_the_sites_is_taken_away_by_the_next_one(sites: Path, prefect_url: str) -> None:
+    small = ("--protocols", "sftp", "--sizes", "10kB", "--small-files", "0", "--streams", "1", "--repeats", "1")
+    out, ends = sites.parent / "out", [sites.parent / name for name in ("site-a", "site-b")]
+    places = ("-o", out, "-w", sites.parent / "ws", "--sites-folder", sites)
+    run = subprocess.Popen(
+        [CAMNET, "benchmark", "transfer", "--sites", "site-a,site-b", *places, *small, "--sizes", "1GB"],
+        env={**os.environ, "PREFECT_API_URL": prefect_url},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    wait_until(lambda: any(path.is_file() for end in ends for path in end.rglob("*.camnet-part")), 60)
+    run.kill()
+    run.wait()
+    left = [path for end in ends for path in end.rglob("*") if path.is_file()]
+    assert {path.suffix for path in left} == {".bin", ".camnet-part"}
+    assert measured(sites, prefect_url, *small).code == ExitCode.DONE
+    assert [list(end.iterdir()) for end in ends] == [[], []]
+    assert list((out / "under-way").iterdir()) == []
 
 
 @pytest.mark.parametrize(
