@@ -107,7 +107,7 @@ def _started(sshd: str, sftp_server: str, folder: Path, settings: Sequence[str])
         try:
             if _answers(process, port):
                 return process, port
-        except BaseException:
+        except BaseException:  # Ctrl-C too: no server may stay behind
             _stop(process)
             raise
         _stop(process)

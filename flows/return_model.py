@@ -46,8 +46,8 @@ class ReturnResult(Record):
 def return_model(context: RunContext, trained: TrainResult, destination: str) -> ReturnResult:
     """Move the files of a model to the same place below the root of another site.
 
-    Weights, card, log and curves may leave a resident site; its card names no patient. The card goes last: where it
-    is, the model is complete.
+    Weights, card, log and the pictures of curves may leave a resident site; its card names no patient. The card goes
+    last: where it is, the model is complete.
 
     Raises
     ------

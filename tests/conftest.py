@@ -27,6 +27,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 def real_data() -> Path:
     """Folder of real slides and labelled patches (CAMNET_TEST_DATA, default ../shared/data)."""
     folder = Path(os.environ.get("CAMNET_TEST_DATA", REPOSITORY.parent / "shared" / "data"))
+    # Slides are too large, and not ours, to come with the code; what needs none of them is tested all the same.
     if not (folder / "MANIFEST.md").is_file():
         pytest.skip(f"no real slides at {folder} (set CAMNET_TEST_DATA)")
     return folder

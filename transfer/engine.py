@@ -117,7 +117,7 @@ class Engine:
                     return
                 try:
                     outcomes.append(self._move_file(batch, entry, [lane], progress))
-                except BaseException:
+                except BaseException:  # of our bugs too: the other threads must not go on alone
                     broken.set()
                     raise
 

@@ -123,7 +123,7 @@ def _started(
         try:
             if server.is_ready(brake):
                 return server
-        except BaseException:
+        except BaseException:  # Ctrl-C too: no server may stay behind at the other site
             server.end()
             raise
         if "Address already in use" not in server.said:

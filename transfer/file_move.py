@@ -228,7 +228,7 @@ class FileMove:
                 except IndexError:
                     return  # another lane took the last one
                 self._send_chunk(lane, part, journal, effort)
-        except BaseException:
+        except BaseException:  # of our bugs too: the other lanes must not go on alone
             ended.set()
             lane.close()
             raise

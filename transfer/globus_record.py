@@ -64,7 +64,7 @@ class GlobusRecord:
                 _lock_new(descriptor, path)
                 _append(descriptor, {"schema": _SCHEMA, "document": document, "files": files})
                 atomic.fsync_folder(folder)
-            except BaseException:
+            except BaseException:  # Ctrl-C too: half a record would stand for a task that was never submitted
                 os.close(descriptor)
                 path.unlink(missing_ok=True)
                 raise

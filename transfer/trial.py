@@ -75,8 +75,8 @@ def run_trial(
     for end in (destination, source):
         with _named(end), closing(open_store(end, options)) as store:
             _need_room(end, store.free_bytes(), cell.total_bytes)
-    name = uuid.uuid4().hex
-    folder, note = f"{FOLDER}/{name}", notes / f"{name}.json"
+    own = uuid.uuid4().hex
+    folder, note = f"{FOLDER}/{own}", notes / f"{own}.json"
     files = TrialFiles(
         source=source.site,
         destination=destination.site,

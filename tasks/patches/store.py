@@ -184,7 +184,7 @@ class Shard:
             self.rows = self._pixels.rows
             try:
                 columns = _columns(path, file, self.rows)
-            except BaseException:
+            except BaseException:  # whatever it was, nobody else can close this file any more
                 self._pixels.close()
                 raise
         self.x_level0_px: NDArray[np.int64] = columns["x_level0_px"]

@@ -43,7 +43,7 @@ def publish(complete: Path, final: Path) -> None:
         final.rename(old)
     try:
         complete.rename(final)
-    except BaseException:
+    except BaseException:  # Ctrl-C too: the model that was there must not be lost
         if old.exists():
             old.rename(final)
         raise

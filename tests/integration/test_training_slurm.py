@@ -62,15 +62,8 @@ def test_two_ranks_on_two_nodes_make_the_model_that_two_local_ranks_make(
     assert card == trained(shards, tmp_path / "local")
     told = [event["event"] for event in events if event["event"] in ("queue", "start", "epoch", "trained")]
     assert told == ["queue", "start", "epoch", "epoch", "trained"]
-    assert sorted(path.name for path in output.iterdir()) == [
-        "card.json",
-        "curves.png",
-        "log.jsonl",
-        "model.weights.h5",
-        "reliability.png",
-        "roc.png",
-        "tensorboard",
-    ]
+    local = {path.name for path in (tmp_path / "local").iterdir()}
+    assert {path.name for path in output.iterdir()} == local >= {"card.json", "model.weights.h5"}
     assert sorted(slurm.states().values()) == ["COMPLETED"]
     assert slurm.nodes_used() == {"n[1-2]"}
 

@@ -23,7 +23,7 @@ def small_disk(folder: Path, size_kib: int) -> Iterator[Path]:
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size_kib}k", "camnet-test", folder], check=True)
     try:
         yield folder
-    except BaseException:
+    except BaseException:  # of a failed test too: the mount must not stay, even while a file is open
         subprocess.run(["umount", "-l", folder], check=True)
         raise
     subprocess.run(["umount", folder], check=True)
