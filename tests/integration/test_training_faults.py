@@ -77,7 +77,9 @@ def test_a_killed_rank_ends_the_training_within_a_minute(controller: str, tmp_pa
     assert "Last lines" in error
     assert delay_s < 60
     assert ranks_below(tmp_path) == []
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".model.checkpoints", "model.ranks.log", "shards"]
+    # Whether the first checkpoint was written before the rank died is chance; a half-written model never stays.
+    left = {path.name for path in tmp_path.iterdir()} - {".model.checkpoints"}
+    assert left == {"model.ranks.log", "shards"}
 
 
 @pytest.mark.slow
