@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import shutil
 import time
 from collections import Counter
@@ -17,6 +16,7 @@ import numpy as np
 import openslide
 from numpy.typing import NDArray
 
+from benchmarks.memory import peak_mb
 from tasks.config import Encoding, PreprocessConfig, TissueConfig
 from tasks.patches.attributes import ShardAttributes
 from tasks.patches.candidates import Candidates, Selection
@@ -106,12 +106,11 @@ def positions(slide: Path, *, random: bool) -> Candidates:
 
 def clocked(run: Callable[[], int]) -> dict[str, float]:
     """Seconds of this process, and memory above what it had."""
-    before_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before_mb = peak_mb()
     cpu_s, wall_s = time.process_time(), time.monotonic()
     patches = run()
     cpu_s, wall_s = time.process_time() - cpu_s, time.monotonic() - wall_s
-    peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return {"patches": patches, "cpu_s": cpu_s, "wall_s": wall_s, "peak_mb": (peak_kib - before_kib) / 1000}
+    return {"patches": patches, "cpu_s": cpu_s, "wall_s": wall_s, "peak_mb": peak_mb() - before_mb}
 
 
 def ours(work: Work, encoding: Encoding) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import time
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -12,6 +11,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.memory import peak_mb
 from tasks.patches.store import open_shard
 from tasks.training.batches import read_batches
 from tasks.training.cohort import LabelledRows, read_cohort
@@ -46,16 +46,15 @@ def _plan(rows: LabelledRows, batch_size: int, run_rows: int | None = None) -> R
 
 
 def _clocked(run: Callable[[], int]) -> dict[str, float]:
-    before_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before_mb = peak_mb()
     cpu_s, wall_s = time.process_time(), time.monotonic()
     images = run()
     cpu_s, wall_s = time.process_time() - cpu_s, time.monotonic() - wall_s
-    peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {
         "images": images,
         "cpu_s": cpu_s,
         "wall_s": wall_s,
-        "peak_mb": (peak_kib - before_kib) * 1.024e-3,
+        "peak_mb": peak_mb() - before_mb,
         "waiting_s": 0.0,
     }
 
@@ -66,10 +65,10 @@ def _reader(rows: LabelledRows, threads: int, run_rows: int | None) -> dict[str,
     def read() -> int:
         return sum(len(batch.rows) for batch in read_batches(rows, plan, threads=threads))
 
-    before_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before_mb = peak_mb()
     read()
     measured = _clocked(read)
-    return measured | {"peak_mb": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kib) * 1.024e-3}
+    return measured | {"peak_mb": peak_mb() - before_mb}
 
 
 def _random(path: Path) -> dict[str, float]:

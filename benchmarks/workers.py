@@ -17,6 +17,7 @@ import argparse
 import json
 import os
 import platform
+import shutil
 import statistics
 import subprocess
 import sys
@@ -138,7 +139,7 @@ def write_files(case: Case, slide: Path, workspace: Path, given: argparse.Namesp
     slides.mkdir()
     sites.mkdir()
     for number in range(case.slides):
-        os.link(slide, slides / f"slide_{number}{slide.suffix}")
+        shutil.copyfile(slide, slides / f"slide_{number}{slide.suffix}")
     (sites / "site-a.toml").write_text(f'name = "site-a"\nroot = "site-a"\n[dask]\nworkers = {case.workers}\n')
     (sites / "site-b.toml").write_text('name = "site-b"\nroot = "site-b"\n')
     config = workspace / "run.toml"
