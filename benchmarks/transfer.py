@@ -14,8 +14,6 @@ from __future__ import annotations
 
 import argparse
 import filecmp
-import importlib.metadata
-import importlib.util
 import os
 import platform
 import random
@@ -23,9 +21,8 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
@@ -34,6 +31,7 @@ import paramiko
 import psutil
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from benchmarks.transfer_peers import Method, Place, methods, versions
 from benchmarks.wan import (
     Link,
     congestion_control,
@@ -44,119 +42,9 @@ from benchmarks.wan import (
 )
 from deployments.loopback_sshd import loopback_sshd
 from tasks.errors import CamNetError
-from transfer.ledger import Ledger
-from transfer.manifest import manifest_of
-from transfer.model import Batch, Endpoint, SshAccount, TransferOptions
-from transfer.mover import open_mover
-from transfer.openssh import ssh_arguments
-
-_TIMEOUT_S = 30.0
-PORTS = (20000, 29999)
-_ASYNCSSH = """
-import asyncio, asyncssh, sys
-host, port, user, key, known_hosts, source, target = sys.argv[1:]
-async def put():
-    async with asyncssh.connect(host, int(port), username=user, client_keys=[key], known_hosts=known_hosts,
-                                encryption_algs=["aes128-gcm@openssh.com"]) as connection:
-        async with connection.start_sftp_client() as sftp:
-            await sftp.put(source + "/files", target, recurse=True)
-asyncio.run(put())
-"""
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where the files are (``here/files``) and where they go (``there/files``), and how."""
-
-    here: Path
-    there: Path
-    account: SshAccount
-    state: Path
-    streams: int
-
-    @property
-    def target(self) -> str:
-        """User and host, as programs take them."""
-        return f"{self.account.user}@{self.account.host}"
-
-
-def _mover(protocol: str, place: Place) -> None:
-    paths = sorted(path.relative_to(place.here).as_posix() for path in place.here.rglob("*.bin"))
-    manifest = manifest_of(place.here, [(path, "log", None, None) for path in paths], run="b", site="here")
-    source = Endpoint(site="here", root=str(place.here))
-    destination = Endpoint(site="there", root=str(place.there), ssh=place.account)
-    ledger, options = Ledger(place.state / "ledger.jsonl"), TransferOptions(streams=place.streams)
-    batch = Batch(run="b", source=source, destination=destination, entries=manifest.entries)
-    outcomes = open_mover(protocol, source, destination, options, ledger).move(batch)
-    bad = [outcome for outcome in outcomes if outcome.state != "done"]
-    if bad:
-        raise RuntimeError(f"{protocol}: {bad[0].error}")
-
-
-def _streams_over_tls(place: Place) -> None:
-    open_ports = place.account.model_copy(update={"data_ports": PORTS})
-    _mover("streams", replace(place, account=open_ports))
-
-
-def _scp(place: Place) -> None:
-    options = ssh_arguments(place.account, timeout_s=_TIMEOUT_S)
-    subprocess.run(["scp", "-q", "-r", *options, place.here / "files", f"{place.target}:{place.there}/"], check=True)
-
-
-def _rsync(place: Place) -> None:
-    shell = " ".join(["ssh", *ssh_arguments(place.account, timeout_s=_TIMEOUT_S)])
-    command = ["rsync", "-a", "-W", "-e", shell, place.here / "files", f"{place.target}:{place.there}/"]
-    subprocess.run(command, check=True)
-
-
-def _tar(place: Place) -> None:
-    options = ssh_arguments(place.account, timeout_s=_TIMEOUT_S)
-    pack = subprocess.Popen(["tar", "-C", place.here, "-cf", "-", "files"], stdout=subprocess.PIPE)
-    command = ["ssh", *options, place.target, f"tar -C {place.there} -xf -"]
-    subprocess.run(command, stdin=pack.stdout, check=True)
-    pack.wait()
-
-
-def _rclone(place: Place) -> None:
-    account = place.account
-    remote = f":sftp,host={account.host},port={account.port},user={account.user},key_file={account.key},"
-    remote += f"known_hosts_file={account.known_hosts},disable_hashcheck:{place.there}/files"
-    command = ["rclone", "copy", "--transfers", "8", "--config", os.devnull, place.here / "files", remote]
-    subprocess.run(command, check=True)
-
-
-def _paramiko(place: Place) -> None:
-    client = paramiko.SSHClient()
-    client.load_host_keys(str(place.account.known_hosts))
-    client.connect(place.account.host, place.account.port, place.account.user, key_filename=str(place.account.key))
-    with client, client.open_sftp() as session:
-        session.mkdir(f"{place.there}/files")
-        for path in sorted((place.here / "files").iterdir()):
-            session.put(str(path), f"{place.there}/files/{path.name}")
-
-
-def _asyncssh(place: Place) -> None:
-    account = place.account
-    facts = [account.host, account.port, account.user, account.key, account.known_hosts, place.here, place.there]
-    subprocess.run([sys.executable, "-c", _ASYNCSSH, *map(str, facts)], check=True)
-
-
-def methods(protocols: list[str]) -> tuple[dict[str, Callable[[Place], None]], list[str]]:
-    """Give what is measured, by name, and what is missing."""
-    found: dict[str, Callable[[Place], None]] = {}
-    for protocol in protocols:
-        found[f"CamNet {protocol}"] = lambda place, protocol=protocol: _mover(protocol, place)  # type: ignore[misc]  # mypy cannot see the default
-        if protocol == "streams":
-            found["CamNet streams, TLS"] = _streams_over_tls
-    peers = {"scp": _scp, "rsync -W": _rsync, "tar | ssh tar": _tar, "rclone": _rclone}
-    missing = [name for name in peers if shutil.which(name.split()[0]) is None]
-    found |= {name: method for name, method in peers.items() if name not in missing}
-    found["paramiko put"] = _paramiko
-    if importlib.util.find_spec("asyncssh"):
-        found["asyncssh put"] = _asyncssh
-    else:
-        missing.append("asyncssh")
-    return found, missing
+from tests.services.gridftp import PROGRAM as GRIDFTP_SERVER
+from tests.services.gridftp import ftp_server
+from transfer.model import SshAccount
 
 
 def busy_s() -> float:
@@ -165,7 +53,7 @@ def busy_s() -> float:
     return float(times.user + times.system + times.softirq + times.irq)
 
 
-def measure(method: Callable[[Place], None], place: Place, total_bytes: int) -> tuple[float, float]:
+def measure(method: Method, place: Place, total_bytes: int) -> tuple[float, float]:
     """Run a method once into an empty folder; give MB/s and processor seconds."""
     shutil.rmtree(place.there, ignore_errors=True)
     place.there.mkdir()
@@ -207,7 +95,13 @@ def run(given: argparse.Namespace, stack: ExitStack) -> None:
     known_hosts.write_text(sshd.known_hosts.read_text().replace("[127.0.0.1]", f"[{host}]"))
     account = SshAccount(host=host, port=sshd.port, user=sshd.user, key=sshd.key, known_hosts=known_hosts)
     place = Place(folder / "here", folder / "there", account, folder / "state", given.streams)
-    found, missing = methods(given.protocols.split(","))
+    if link:
+        place = replace(place, here_address=link.here_address)
+    elif Path(GRIDFTP_SERVER).exists():
+        place = replace(place, ftp=stack.enter_context(ftp_server(folder / "ftp")))
+    found, missing = methods(given.protocols.split(","), anonymous=link is None)
+    if given.methods:
+        found = {name: method for name, method in found.items() if name in given.methods.split(";")}
     results: dict[str, list[tuple[float, float]]] = {name: [] for name in found}
     for repeat in range(given.repeats + 1):
         for name in random.sample(list(found), len(found)):
@@ -215,7 +109,7 @@ def run(given: argparse.Namespace, stack: ExitStack) -> None:
                 with inside(link.here) if link else nullcontext():
                     figures = measure(found[name], place, total_bytes)
             except (CamNetError, RuntimeError, OSError, subprocess.SubprocessError, paramiko.SSHException) as error:
-                missing.append(f"{name} ({error})")
+                missing[name] = str(error)
                 del found[name], results[name]
                 continue
             if repeat:
@@ -227,15 +121,13 @@ def show(
     given: argparse.Namespace,
     link: Link | None,
     results: dict[str, list[tuple[float, float]]],
-    missing: list[str],
+    missing: dict[str, str],
     total_bytes: int,
 ) -> None:
     """Print machine, link and table."""
-    versions = ", ".join(
-        f"{name} {importlib.metadata.version(name)}" for name in ("camnet", "paramiko", "cryptography")
-    )
     print(f"{platform.node()}, {os.cpu_count()} cores, Linux {platform.release()}, load {os.getloadavg()[0]:.1f}")
-    print(f"{versions}, Python {platform.python_version()}; missing: {', '.join(missing) or 'nothing'}")
+    print(f"{versions()}, Python {platform.python_version()}")
+    print("not measured:", "; ".join(f"{name}: {reason}" for name, reason in missing.items()) or "nothing")
     if link:
         rate = measured_rate_mb_per_s(link, 256 << 20)
         print(f"link: {measured_round_trip_ms(link):.1f} ms, {given.rate_mbit_per_s} Mb/s, loss {given.loss};", end=" ")
@@ -253,6 +145,7 @@ def main() -> None:
     """Read the options and measure."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--protocols", default="streams,sftp,scp", help="of CamNet, with commas between them")
+    parser.add_argument("--methods", help="only these of the table's first column, with semicolons between them")
     parser.add_argument("--megabytes", type=int, default=1000)
     parser.add_argument("--files", type=int, default=1)
     parser.add_argument("--streams", type=int, default=4)

@@ -38,6 +38,7 @@ def write_benchmark_report(trials: Sequence[Trial], folder: Path, *, round_trips
             _sizes(measured),
             _break_evens(measured),
             _files(measured),
+            _shards(measured),
             _streams(measured),
             _costs(measured),
             _failures(measured),
@@ -129,6 +130,19 @@ def _files(trials: Sequence[Trial]) -> Grid:
         title="Many small files against one large file",
         lead="The same call, with many files in one batch.",
         headings=("from", "to", "protocol", "files", "Mb/s", "one file", "Mb/s of it"),
+        rows=tuple(rows),
+    )
+
+
+def _shards(trials: Sequence[Trial]) -> Grid:
+    rows = []
+    for (named, cell), found in grouped(of_kind(trials, "shards"), lambda one: (way(one), one.cell)).items():
+        seconds = median([trial.seconds for trial in found if trial.error is None] or [float("nan")])
+        rows.append((*named, f"{cell.files:,}", size(cell.total_bytes), _rate(found), f"{seconds:.2f}"))
+    return Grid(
+        title="A run's own shards",
+        lead="The shards of a run in one batch; all other files here hold random bytes.",
+        headings=("from", "to", "protocol", "shards", "together", "Mb/s", "median s"),
         rows=tuple(rows),
     )
 

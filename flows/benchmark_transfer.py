@@ -14,6 +14,7 @@ from pydantic import Field
 
 from deployments.sites import Site, load_sites, site_named
 from flows.benchmark_report import table_five, write_benchmark_report
+from flows.benchmark_shards import RunShards, run_shards
 from flows.endpoints import endpoint
 from tasks import atomic
 from tasks.artifacts import Record
@@ -22,7 +23,7 @@ from transfer.benchmark import Cell, Trial, in_random_order, parse_size, read_tr
 from transfer.ledger import Ledger
 from transfer.model import Endpoint, TransferOptions
 from transfer.mover import open_mover
-from transfer.trial import run_trial, take_away
+from transfer.trial import run_shards_trial, run_trial, take_away
 
 TRIALS = "trials.jsonl"
 NOTES = "under-way"
@@ -40,6 +41,8 @@ class TransferBenchmark(Record):
         Sizes of single files, for example ``100MB``.
     small_files
         How many files of 100 kB stand for many small files; 0: that is not measured.
+    shards
+        Manifest of a run at one of the sites, whose shards are moved to the others, too; None: random bytes only.
     streams
         Numbers of connections; the first is used throughout, the others for the largest size.
     """
@@ -50,6 +53,7 @@ class TransferBenchmark(Record):
     protocols: tuple[str, ...] = ("auto",)
     sizes: tuple[str, ...] = ("1MB", "100MB")
     small_files: int = Field(_SMALL_FILES, ge=0, le=100_000)
+    shards: Path | None = None
     streams: tuple[int, ...] = Field((4,), min_length=1)
     repeats: int = Field(3, ge=1, le=1000)
     seed: int = 0
@@ -75,20 +79,24 @@ def benchmark_transfer(plan: TransferBenchmark) -> BenchmarkResult:
     Raises
     ------
     InputError
-        A site is unknown, two sites offer no such protocol, or a size is none.
+        A site is unknown, two sites offer no such protocol, a size is none, or the shards cannot be used.
+    PolicyRefusal
+        The shards may not leave their site.
     """
-    ends = _ends(plan)
+    sites: dict[str, Site] = load_sites(plan.sites_folder, workspace=plan.workspace.resolve())
+    ends = {name: endpoint(site_named(sites, name)) for name in plan.sites}
+    shards = run_shards(plan.shards, sites, plan.sites) if plan.shards else None
     options = TransferOptions()
     ledger = Ledger(plan.output / "ledger.jsonl")
     take_away(plan.output / NOTES, ends, options)
-    cells = planned_cells(plan, ends, options, ledger)
+    cells = planned_cells(plan, ends, options, ledger, shards)
     path = plan.output / TRIALS
     order = in_random_order(cells, plan.repeats, plan.seed)
     done = {(trial.cell, trial.repeat) for trial in read_trials(path) if trial.error is None}
     missing = [one for one in order if one not in done]
     progress: Any = create_progress_artifact(0.0, key="benchmark-progress", description=f"{len(missing)} trials")
     for number, (cell, repeat) in enumerate(missing, start=1):
-        trial = _trial(cell, repeat, ends, options, ledger, plan.output / NOTES)
+        trial = _trial(cell, repeat, ends, shards, options=options, ledger=ledger, notes=plan.output / NOTES)
         atomic.append_line(path, trial.model_dump_json().encode())
         update_progress_artifact(progress, 100.0 * number / len(missing), description=f"{number} of {len(missing)}")
     trials = read_trials(path)
@@ -103,9 +111,21 @@ def benchmark_transfer(plan: TransferBenchmark) -> BenchmarkResult:
 
 
 def planned_cells(
-    plan: TransferBenchmark, ends: dict[str, Endpoint], options: TransferOptions, ledger: Ledger
+    plan: TransferBenchmark,
+    ends: dict[str, Endpoint],
+    options: TransferOptions,
+    ledger: Ledger,
+    shards: RunShards | None = None,
 ) -> list[Cell]:
-    """List the cells; protocols that two sites do not offer are an error unless another pair offers them."""
+    """List the cells; protocols that two sites do not offer are an error unless another pair offers them.
+
+    Raises
+    ------
+    InputError
+        No two sites offer a protocol.
+    PolicyRefusal
+        The shards may not leave their site.
+    """
     sizes = sorted({parse_size(text) for text in plan.sizes})
     cells: list[Cell] = []
     offered: set[str] = set()
@@ -119,6 +139,9 @@ def planned_cells(
                 continue
             offered.add(protocol)
             cells += _cells_of(plan, source, destination, protocol, sizes)
+            if shards is not None and source == shards.site:
+                shards.batch(ends[source], ends[destination])  # refused before anything is measured
+                cells.append(shards.cell(destination, protocol, plan.streams[0]))
     if refusal is not None and set(plan.protocols) - offered:
         raise refusal
     return cells
@@ -148,19 +171,24 @@ def _cells_of(
 
 
 def _trial(
-    cell: Cell, repeat: int, ends: dict[str, Endpoint], options: TransferOptions, ledger: Ledger, notes: Path
+    cell: Cell,
+    repeat: int,
+    ends: dict[str, Endpoint],
+    shards: RunShards | None,
+    *,
+    options: TransferOptions,
+    ledger: Ledger,
+    notes: Path,
 ) -> Trial:
     source, destination = ends[cell.source], ends[cell.destination]
     try:
+        if cell.kind == "shards" and shards is not None:
+            batch = shards.batch(source, destination)
+            return run_shards_trial(cell, repeat, batch, options=options, ledger=ledger, notes=notes)
         return run_trial(cell, repeat, source, destination, options=options, ledger=ledger, notes=notes)
     except CamNetError as fault:
         now = time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime())
         return Trial(cell=cell, repeat=repeat, start=now, seconds=0.0, error=str(fault))
-
-
-def _ends(plan: TransferBenchmark) -> dict[str, Endpoint]:
-    known: dict[str, Site] = load_sites(plan.sites_folder, workspace=plan.workspace.resolve())
-    return {name: endpoint(site_named(known, name)) for name in plan.sites}
 
 
 def _round_trips(ends: dict[str, Endpoint]) -> dict[str, str]:

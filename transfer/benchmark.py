@@ -26,6 +26,8 @@ class Cell(Record):
     kind
         What it is for: ``size`` (Table 5 and Figure 8), ``files`` (the same bytes as many small files),
         ``streams`` (other numbers of connections), ``shards`` (a run's own shards).
+    file_bytes
+        Of each of its files; of a run's shards the mean, rounded down.
     """
 
     kind: Literal["size", "files", "streams", "shards"]

@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from hashlib import sha256
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
@@ -36,11 +36,13 @@ class TrialFiles(Record):
 
     Attributes
     ----------
+    source
+        None where the files that are sent were there before, and stay.
     digests
         Of the files, in the order of `names`; empty until all are made.
     """
 
-    source: str
+    source: str | None
     destination: str
     folder: str
     names: tuple[str, ...]
@@ -104,6 +106,37 @@ def run_trial(
         note.unlink()
 
 
+def run_shards_trial(
+    cell: Cell, repeat: int, batch: Batch, *, options: TransferOptions, ledger: Ledger, notes: Path
+) -> Trial:
+    """Measure how a run's own files move; what arrives is taken away again, the files at the source stay.
+
+    Raises
+    ------
+    CamNetError
+        The destination cannot be reached, or has no room.
+    """
+    destination = batch.destination
+    with _named(destination), closing(open_store(destination, options)) as store:
+        _need_room(destination, store.free_bytes(), cell.total_bytes)
+    own = uuid.uuid4().hex
+    folder, note = f"{FOLDER}/{own}", notes / f"{own}.json"
+    files = TrialFiles(
+        source=None,
+        destination=destination.site,
+        folder=folder,
+        names=tuple(entry.path for entry in batch.entries),
+        digests=tuple(entry.digest for entry in batch.entries),
+    )
+    atomic.write_text(note, files.model_dump_json())
+    try:
+        moved = batch.model_copy(update={"destination_folder": folder})
+        return measure(cell, repeat, moved, options=options, ledger=ledger)
+    finally:
+        _remove(destination, files, options)
+        note.unlink()
+
+
 def measure(cell: Cell, repeat: int, batch: Batch, *, options: TransferOptions, ledger: Ledger) -> Trial:
     """Move a batch with the cell's protocol and streams; give the figures."""
     options = options.model_copy(update={"streams": cell.streams})
@@ -135,10 +168,11 @@ def take_away(notes: Path, ends: dict[str, Endpoint], options: TransferOptions) 
     """Remove what killed trials left at the sites in `ends`; a site out of reach keeps its note for the next time."""
     for note in sorted(notes.glob("*.json")):
         files = TrialFiles.model_validate_json(note.read_bytes())
-        if not {files.source, files.destination} <= set(ends):
+        sites = [site for site in (files.source, files.destination) if site is not None]
+        if not set(sites) <= set(ends):
             continue
         try:
-            for site in (files.source, files.destination):
+            for site in sites:
                 _remove(ends[site], files, options)
         except CamNetError as fault:
             _log.warning("what a killed trial left in %s stays there: %s", files.folder, fault)
@@ -157,8 +191,15 @@ def _remove(end: Endpoint, files: TrialFiles, options: TransferOptions) -> None:
     with _named(end), closing(open_store(end, options)) as store:
         for path in paths:
             store.remove(path)
-        store.remove_folder(files.folder)
-        store.remove_folder(FOLDER)
+        for folder in _folders(files):
+            store.remove_folder(folder)
+
+
+def _folders(files: TrialFiles) -> list[str]:
+    """Folders that a trial's files lie in, the inner ones first."""
+    own = {str(parent) for name in files.names for parent in PurePosixPath(name).parents} - {"."}
+    inner = sorted(own, key=lambda path: path.count("/"), reverse=True)
+    return [*(f"{files.folder}/{path}" for path in inner), files.folder, FOLDER]
 
 
 @contextmanager
@@ -194,15 +235,3 @@ def _write(store: ByteStore, path: str, name: str, size_bytes: int) -> Entry:
 
     store.write(path, 0, blocks())
     return Entry(path=name, kind="log", bytes=size_bytes, digest=f"sha256:{content.hexdigest()}")
-
-
-def shard_batch(manifest_folder: Path, entries: tuple[Entry, ...], source: Endpoint, destination: Endpoint) -> Batch:
-    """Give a run's own files as a batch that goes into the benchmark's folder of the destination."""
-    return Batch(
-        run="benchmark",
-        source=source,
-        destination=destination,
-        entries=entries,
-        source_folder=manifest_folder.relative_to(source.root).as_posix(),
-        destination_folder=f"{FOLDER}/shards",
-    )

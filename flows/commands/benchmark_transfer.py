@@ -23,6 +23,9 @@ def transfer(
     small_files: Annotated[
         int, typer.Option("--small-files", min=0, max=100_000, help="of 100 kB; 0: not measured")
     ] = 1000,
+    shards: Annotated[
+        Path | None, typer.Option("--shards", help="manifest of a run at one of the sites: its shards are moved, too")
+    ] = None,
     streams: Annotated[
         str, typer.Option("--streams", help="numbers of connections; the first is used throughout")
     ] = "4",
@@ -47,6 +50,7 @@ def transfer(
         protocols=_named(protocols, 1, "--protocols"),
         sizes=_named(sizes, 1, "--sizes"),
         small_files=small_files,
+        shards=shards.resolve() if shards else None,
         streams=_counts(streams),
         repeats=repeats,
         seed=seed,

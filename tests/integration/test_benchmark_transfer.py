@@ -19,6 +19,7 @@ from tests.services.camnet_cli import Done, camnet
 from tests.services.prefect_server import asked
 from tests.services.slurm import wait_until
 from transfer.benchmark import read_trials
+from transfer.manifest import Kind, manifest_of, write_manifest
 
 pytestmark = pytest.mark.slow
 CAMNET = Path(sys.executable).with_name("camnet")
@@ -136,3 +137,58 @@ def test_wrong_options_are_the_users_mistake(
     done = measured(sites, prefect_url, "--small-files", "0", *options)
     assert done.code == ExitCode.USAGE
     assert said in done.errors
+
+
+def put_shards(folder: Path, site: str) -> Path:
+    """Write two files as shards of a run, and what else its manifest names."""
+    (folder / "patches").mkdir(parents=True)
+    files: list[tuple[str, Kind]] = [("patches/a.h5", "patches"), ("patches/b.h5", "patches"), ("counts.json", "log")]
+    for number, (path, _) in enumerate(files, start=1):
+        (folder / path).write_bytes(os.urandom(10_000 * number))
+    manifest = manifest_of(folder, [(path, kind, None, None) for path, kind in files], run="r", site=site)
+    write_manifest(folder / "manifest.json", manifest)
+    return folder / "manifest.json"
+
+
+def test_a_runs_own_shards_are_moved_and_stay_where_they_are(sites: Path, prefect_url: str) -> None:
+    manifest = put_shards(sites.parent / "site-a" / "runs" / "r", "site-a")
+    before = sorted((sites.parent / "site-a").rglob("*"))
+    small = ("--protocols", "streams", "--sizes", "10kB", "--small-files", "0", "--repeats", "1")
+    done = measured(sites, prefect_url, *small, "--shards", str(manifest))
+    assert done.code == ExitCode.DONE, done.errors
+    assert "A run's own shards" in Path(json.loads(done.output)["report"]).read_text().replace("&#39;", "'")
+    with (sites.parent / "out" / "trials.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["kind"] == "shards"]
+    assert [(row["source"], row["destination"], row["files"], row["file_bytes"]) for row in rows] == [
+        ("site-a", "site-b", "2", "15000")
+    ] * 2
+    assert sorted((sites.parent / "site-a").rglob("*")) == before
+    assert list((sites.parent / "site-b").iterdir()) == []
+
+
+def test_shards_that_may_not_leave_are_refused_before_anything_is_measured(sites: Path, prefect_url: str) -> None:
+    with (sites / "site-b.toml").open("r+") as file:
+        rest = file.read()
+        file.seek(0)
+        file.write(f'policy = "resident"\n{rest}')
+    manifest = put_shards(sites.parent / "site-b" / "runs" / "r", "site-b")
+    done = measured(sites, prefect_url, "--protocols", "streams", "--sizes", "10kB", "--shards", str(manifest))
+    assert done.code == ExitCode.POLICY, done.errors
+    assert "may not leave site-b for site-a" in done.errors
+    assert not (sites.parent / "out" / "trials.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("at", "site", "words"),
+    [
+        ("site-a/runs/r", "site-c", "names files at site-c, which is none of the sites that are measured"),
+        ("elsewhere", "site-a", "the root of site-a"),
+    ],
+)
+def test_shards_that_are_not_at_a_measured_site_are_the_users_mistake(
+    sites: Path, prefect_url: str, at: str, site: str, words: str
+) -> None:
+    manifest = put_shards(sites.parent / at, site)
+    done = measured(sites, prefect_url, "--protocols", "streams", "--sizes", "10kB", "--shards", str(manifest))
+    assert done.code == ExitCode.USAGE, done.errors
+    assert words in " ".join(done.errors.split())
