@@ -5,9 +5,10 @@
 
 All methods take turns, in a new random order each repetition, after a warm-up that counts for nothing; medians.
 Source and destination lie in memory (``--folder``, /dev/shm by default), so no disk is in the way. A rate counts from
-the call to its end: connecting, start-up and, for CamNet's movers, the sha256 at the destination are in it; the peers
-verify nothing, but all files are compared afterwards. CPU seconds are those of the whole machine, client and server
-together, so nothing else should run. Methods whose program is missing, or that fail, are named and left out.
+the call to its end: connecting, start-up and, for CamNet's movers, the sha256 at the destination are in it (not that of
+the source, which the manifest has); the peers verify nothing, but all files are compared afterwards. CPU seconds are
+those of the whole machine, client and server together, so nothing else should run; or those of the control group that
+the script was started in, if it was. Methods whose program is missing, or that fail, are named and left out.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ import paramiko
 import psutil
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from benchmarks.transfer_peers import Method, Place, methods, versions
+from benchmarks.transfer_peers import Method, Place, entries_of, methods, versions
 from benchmarks.wan import (
     Link,
     congestion_control,
@@ -48,7 +49,11 @@ from transfer.model import SshAccount
 
 
 def busy_s() -> float:
-    """Processor seconds that this machine has worked since it was started."""
+    """Processor seconds of this process's control group (v1, cpuacct) where it has one, else of the whole machine."""
+    for line in Path("/proc/self/cgroup").read_text().splitlines():
+        _, controllers, group = line.split(":", 2)
+        if "cpuacct" in controllers.split(",") and group != "/":
+            return int(Path(f"/sys/fs/cgroup/cpuacct{group}/cpuacct.usage").read_text()) / 1e9
     times = psutil.cpu_times()
     return float(times.user + times.system + times.softirq + times.irq)
 
@@ -94,7 +99,9 @@ def run(given: argparse.Namespace, stack: ExitStack) -> None:
     known_hosts = folder / "known_hosts"
     known_hosts.write_text(sshd.known_hosts.read_text().replace("[127.0.0.1]", f"[{host}]"))
     account = SshAccount(host=host, port=sshd.port, user=sshd.user, key=sshd.key, known_hosts=known_hosts)
-    place = Place(folder / "here", folder / "there", account, folder / "state", given.streams)
+    place = Place(
+        folder / "here", folder / "there", account, folder / "state", given.streams, entries_of(folder / "here")
+    )
     if link:
         place = replace(place, here_address=link.here_address)
     elif Path(GRIDFTP_SERVER).exists():
@@ -129,9 +136,9 @@ def show(
     print(f"{versions()}, Python {platform.python_version()}")
     print("not measured:", "; ".join(f"{name}: {reason}" for name, reason in missing.items()) or "nothing")
     if link:
-        rate = measured_rate_mb_per_s(link, 256 << 20)
+        rate = measured_rate_mb_per_s(link, total_bytes)
         print(f"link: {measured_round_trip_ms(link):.1f} ms, {given.rate_mbit_per_s} Mb/s, loss {given.loss};", end=" ")
-        print(f"one plain TCP connection ({congestion_control(link)}) {rate:.0f} MB/s over 268 MB")
+        print(f"one plain TCP connection ({congestion_control(link)}) {rate:.0f} MB/s for as much")
     print(f"{given.files} file(s), {total_bytes / 1e6:.0f} MB in all, {given.streams} streams, n = {given.repeats}\n")
     base = median(rate for rate, _ in results["scp"]) if results.get("scp") else float("nan")
     print(f"{'method':20} {'MB/s':>7} {'least':>7} {'most':>7} {'x scp':>6} {'CPU s':>7}")

@@ -19,7 +19,7 @@ from tests.services.gridftp import PROGRAM as GRIDFTP_SERVER
 from tests.services.gridftp import sshftp_server
 from transfer.gridftp_end import GridftpEnd
 from transfer.ledger import Ledger
-from transfer.manifest import manifest_of
+from transfer.manifest import Entry, manifest_of
 from transfer.model import Batch, Endpoint, SshAccount, TransferOptions
 from transfer.mover import open_mover
 from transfer.openssh import ssh_arguments, write_ssh_config
@@ -46,6 +46,8 @@ class Place:
 
     Attributes
     ----------
+    entries
+        Of the manifest, which is there before the clock starts: the stage that writes files makes it.
     here_address
         That of this end, which GridFTP tells the other one.
     ftp
@@ -57,6 +59,7 @@ class Place:
     account: SshAccount
     state: Path
     streams: int
+    entries: tuple[Entry, ...]
     here_address: str = "127.0.0.1"
     ftp: GridftpServer | None = None
 
@@ -97,6 +100,12 @@ def methods(protocols: Sequence[str], *, anonymous: bool) -> tuple[dict[str, Met
     return found, missing
 
 
+def entries_of(folder: Path) -> tuple[Entry, ...]:
+    """Make the entries of a manifest of what lies in ``folder/files``."""
+    paths = sorted(path.relative_to(folder).as_posix() for path in (folder / "files").iterdir())
+    return manifest_of(folder, [(path, "log", None, None) for path in paths], run="b", site="here").entries
+
+
 def versions() -> str:
     """Versions of CamNet and of the peers that are here."""
     told = [f"{name} {importlib.metadata.version(name)}" for name in ("camnet", "paramiko", "cryptography")]
@@ -119,13 +128,11 @@ def _gridftp_tools() -> str | None:
 
 
 def _mover(protocol: str, place: Place, *, jar: Path | None = None) -> None:
-    paths = sorted(path.relative_to(place.here).as_posix() for path in place.here.rglob("*.bin"))
-    manifest = manifest_of(place.here, [(path, "log", None, None) for path in paths], run="b", site="here")
     fdt = FdtTool(jar=jar) if jar else None
     source = Endpoint(site="here", root=str(place.here), fdt=fdt)
     destination = Endpoint(site="there", root=str(place.there), ssh=place.account, fdt=fdt)
     ledger, options = Ledger(place.state / "ledger.jsonl"), TransferOptions(streams=place.streams)
-    batch = Batch(run="b", source=source, destination=destination, entries=manifest.entries)
+    batch = Batch(run="b", source=source, destination=destination, entries=place.entries)
     outcomes = open_mover(protocol, source, destination, options, ledger).move(batch)
     bad = [outcome for outcome in outcomes if outcome.state != "done"]
     if bad:
