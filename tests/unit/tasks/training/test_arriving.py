@@ -14,11 +14,14 @@ from tasks.errors import IntegrityError, RetryableFault
 from tasks.train_config import TrainConfig
 from tasks.training import arriving
 from tasks.training.arriving import ArrivingShards
+from tasks.training.checkpoint import newest_checkpoint, read_arrays
 from tasks.training.expected import expected_shard
 from tasks.training.job import ShardOfJob, TrainingJob
 from tasks.training.log import TrainingLog, read_log
+from tasks.training.loop import train_epochs
+from tasks.training.models import build
 from tasks.training.stop import Stop
-from tests.services.texture_shards import texture_cohort
+from tests.services.texture_shards import SIDE_PX, texture_cohort
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +30,8 @@ def one_rank(monkeypatch: pytest.MonkeyPatch) -> None:
     # MPI would leave its variables in this process, and what other tests start would take them up.
     for name in ("HOROVOD_CONTROLLER", "HOROVOD_CPU_OPERATIONS"):
         monkeypatch.setenv(name, "gloo")
-    # For the rest of the process: Horovod does not begin a second time.
+    # For the rest of the process: Horovod does not begin a second time. Its thread shall seldom look for work then.
+    monkeypatch.setenv("HOROVOD_CYCLE_TIME", "10")
     hvd.init()
 
 
@@ -160,3 +164,39 @@ def test_a_training_that_goes_on_has_what_its_checkpoint_says(job: TrainingJob, 
         assert [facts.path.name[:11] for facts in shards.cohort.shards] == ["patient_001", "patient_010", "patient_000"]
         assert shards.take_up(2)
         assert shards.first_epoch.tolist() == expected
+
+
+def test_a_training_whose_last_shards_do_not_come_goes_on_when_they_do(
+    job: TrainingJob, log: TrainingLog, tmp_path: Path
+) -> None:
+    config = TrainConfig.model_validate(
+        job.config.model_dump() | {"architecture": "CamNetSmall", "epochs": 2, "augment": False, "batch_size": 8}
+    )
+    job = job.model_copy(update={"config": config, "checkpoints": tmp_path / "checkpoints"})
+    put(job, 0, 1, 2, 4)
+    shards = looking(job, log)
+    assert shards.take_up(1)
+    model = build("CamNetSmall", SIDE_PX, seed=0)
+    stop = Stop(job.stop_file, job.errors_folder, None)
+    with pytest.raises(RetryableFault, match=r"the last epochs need all shards: patient_003.*, patient_011"):
+        train_epochs(model, shards.cohort, job, log, stop, arriving=shards)
+    found, _ = newest_checkpoint(tmp_path / "checkpoints", job.identity)
+    assert found is not None
+    assert (found.epoch, found.step, found.best_epoch) == (2, 0, 1)
+
+    put(job, 3, 5)
+    resumed = read_arrays(tmp_path / "checkpoints", found)
+    shards = looking(job, log)
+    shards.restore(resumed.arrivals[0], found.epoch, found.step)
+    job = job.model_copy(update={"resume": found})
+    trained = train_epochs(model, shards.cohort, job, log, stop, resumed, shards)
+    assert trained.first_epoch == (1, 1, 1, 2, 1, 2)
+    # The first epoch was validated on one patient of two.
+    assert (trained.epochs_run, trained.best_epoch) == (2, 2)
+    assert trained.validation is not None
+    assert len(trained.validation.label) == 8
+    epochs = [row for row in read_log(tmp_path / "log.jsonl") if row["event"] == "epoch"]
+    assert [(row["shards"], row["rows"], row["validation_complete"]) for row in epochs] == [
+        (4, 24, False),
+        (6, 32, True),
+    ]
