@@ -118,7 +118,7 @@ def _train(folder: Path, threads: int) -> dict[str, float]:
         for batch in islice(batches, steps):
             count = len(batch.rows)
             waited += batch.waiting_s
-            float(step(batch.pixels, batch.label.astype(np.float32), ones[:count], plain[:count], scale))
+            np.asarray(step(batch.pixels, batch.label.astype(np.float32), ones[:count], plain[:count], scale))
             images += count
         return images
 

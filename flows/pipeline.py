@@ -18,10 +18,10 @@ from flows.infer import InferResult, infer
 from flows.preprocess import PreprocessResult, preprocess
 from flows.report import report
 from flows.run_state import RunState
-from flows.site_flow import at, run_name
+from flows.site_flow import at, both_at, run_name
 from flows.stage import StageResult, stage
 from flows.train import TrainResult, train
-from tasks.artifacts import Record
+from tasks.artifacts import Artifact, Record
 from tasks.config import load_config
 from tasks.errors import CamNetError
 from tasks.report.data import Failure
@@ -46,19 +46,29 @@ def _run_stages(context: RunContext) -> RunState:
     source, trainer = context.source, context.trainer
     with _followed(context) as progress:
         made = progress.add("preprocessed", at(context, source, preprocess, PreprocessResult))
-        moved = progress.add(
-            "staged", at(context, source, stage, StageResult, manifest=made.manifest, destination=trainer.name)
-        )
-        trained = progress.add("trained", at(context, trainer, train, TrainResult, manifest=moved.manifest))
-        scored = progress.add(
-            "inferred", at(context, trainer, infer, InferResult, manifest=moved.manifest, trained=trained)
-        )
-        explained = progress.add(
-            "explained",
-            at(context, trainer, explain, ExplainResult, manifest=moved.manifest, trained=trained, inferred=scored),
-        )
+        trained = _stage_and_train(context, made.manifest, progress)
+        there = {"manifest": made.manifest, "trained": trained}
+        scored = progress.add("inferred", at(context, trainer, infer, InferResult, **there))
+        explained = progress.add("explained", at(context, trainer, explain, ExplainResult, **there, inferred=scored))
         progress.add("collected", collect(context, made, trained, scored, explained))
     return progress.state
+
+
+def _stage_and_train(context: RunContext, manifest: Artifact, progress: _Progress) -> TrainResult:
+    """Move the shards and train on them; as deployments at once, where the training follows arriving shards."""
+    source, trainer = context.source, context.trainer
+    to_trainer = {"manifest": manifest, "destination": trainer.name}
+    if context.execution == "deployed" and context.config.train.arrival.follow:
+        trained = both_at(
+            context,
+            (source, stage, StageResult, to_trainer),
+            (trainer, train, TrainResult, {"manifest": manifest}),
+            lambda moved: progress.add("staged", moved),
+        )
+    else:
+        moved = progress.add("staged", at(context, source, stage, StageResult, **to_trainer))
+        trained = at(context, trainer, train, TrainResult, manifest=moved.manifest)
+    return progress.add("trained", trained)
 
 
 @flow(name="run", persist_result=True, result_serializer="json")

@@ -13,6 +13,7 @@ from uuid import UUID
 import prefect.runtime
 from prefect import flow, get_client
 from prefect.artifacts import create_markdown_artifact
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from prefect.client.schemas.objects import FlowRun
 from prefect.context import FlowRunContext
@@ -28,6 +29,7 @@ from tasks.artifacts import Record
 from tasks.errors import CamNetError, PermanentFault
 
 R = TypeVar("R", bound=Record)
+S = TypeVar("S", bound=Record)
 _POLL_S = 1.0
 
 
@@ -80,25 +82,78 @@ def at(context: RunContext, site: Site, stage: Flow[..., R], result: type[R], **
     """
     if context.execution == "embedded":
         return cast("R", stage(context=context, **inputs))
+    [run] = _ended([_begun(context, site, stage, **inputs)])
+    return result.model_validate(_published(run, site)["result"])
+
+
+def both_at(
+    context: RunContext,
+    first: tuple[Site, Flow[..., R], type[R], dict[str, Any]],
+    second: tuple[Site, Flow[..., S], type[S], dict[str, Any]],
+    done: Callable[[R], object],
+) -> S:
+    """Run two stages at once, as deployments; the second follows what the first does.
+
+    Parameters
+    ----------
+    first, second
+        Site, stage, type of its result, further parameters, as for `at`.
+    done
+        Called with the first one's result.
+
+    Returns
+    -------
+    S
+        The second one's result.
+
+    Raises
+    ------
+    CamNetError
+        What ended the first one, the second is then cancelled; or what ended the second, the first has ended then.
+    """
+    runs = [_begun(context, site, stage, **inputs) for site, stage, _, inputs in (first, second)]
+    leading, following = _ended(runs)
+    done(first[2].model_validate(_published(leading, first[0])["result"]))
+    return second[2].model_validate(_published(following, second[0])["result"])
+
+
+def _begun(context: RunContext, site: Site, stage: Flow[..., Any], **inputs: Any) -> FlowRun:  # noqa: ANN401
     parameters = {"context": context, **inputs}
     run = run_deployment(
         f"{stage.name}/{site.name}", parameters={name: _plain(value) for name, value in parameters.items()}, timeout=0
     )
     assert isinstance(run, FlowRun)  # noqa: S101  # called from a synchronous flow
-    return result.model_validate(_published(_ended(run), site)["result"])
-
-
-def _ended(run: FlowRun) -> FlowRun:
-    """Wait for the end of a stage elsewhere; when this process is told to end before, the stage is cancelled."""
-    with get_client(sync_client=True) as client:
-        try:
-            while run.state is None or not run.state.is_final():
-                time.sleep(_POLL_S)
-                run = client.read_flow_run(run.id)
-        except (KeyboardInterrupt, TerminationSignal):
-            client.set_flow_run_state(run.id, Cancelling())
-            raise
     return run
+
+
+def _ended(runs: list[FlowRun]) -> list[FlowRun]:
+    """Wait for the end of stages elsewhere.
+
+    When this process is told to end before, they are cancelled; when the first of them fails, the others are.
+    """
+    with get_client(sync_client=True) as client:
+        told = False
+        try:
+            while not all(_is_final(run) for run in runs):
+                if not told and _is_final(runs[0]) and not (runs[0].state and runs[0].state.is_completed()):
+                    told = True
+                    _cancel(client, runs[1:])
+                time.sleep(_POLL_S)
+                runs = [run if _is_final(run) else client.read_flow_run(run.id) for run in runs]
+        except (KeyboardInterrupt, TerminationSignal):
+            _cancel(client, runs)
+            raise
+    return runs
+
+
+def _is_final(run: FlowRun) -> bool:
+    return run.state is not None and run.state.is_final()
+
+
+def _cancel(client: SyncPrefectClient, runs: list[FlowRun]) -> None:
+    for run in runs:
+        if not _is_final(run):
+            client.set_flow_run_state(run.id, Cancelling())
 
 
 def describe_error(error: CamNetError) -> dict[str, str | None]:

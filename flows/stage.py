@@ -12,6 +12,7 @@ from prefect.artifacts import create_table_artifact
 from deployments.sites import Site, site_named
 from flows.context import RunContext
 from flows.endpoints import endpoint, local_endpoint
+from flows.expected_shards import announce
 from flows.site_flow import site_flow
 from tasks import atomic
 from tasks.artifacts import Artifact, Record
@@ -47,7 +48,8 @@ class StageResult(Record):
 def stage(context: RunContext, manifest: Artifact, destination: str, again: bool = False) -> StageResult:
     """Move the files of `manifest` (a path at the source site) to the same place below the destination's root.
 
-    The manifest itself travels last: if it is there, all that it names is complete and verified.
+    The manifest itself travels last: if it is there, all that it names is complete and verified. For a training that
+    follows arriving shards, the list of those that it may expect travels first.
 
     Parameters
     ----------
@@ -63,6 +65,7 @@ def stage(context: RunContext, manifest: Artifact, destination: str, again: bool
     source, target = context.source, site_named(context.sites, destination)
     folder = manifest.under(source.root).parent
     named = read_manifest(manifest.under(source.root))
+    announced = [announce(manifest.under(source.root))] if context.config.train.arrival.follow else []
     ledger = run_ledger(context)
     record = _record(context, named, endpoint(target))
     before = len(ledger.read())
@@ -72,6 +75,8 @@ def stage(context: RunContext, manifest: Artifact, destination: str, again: bool
     if not reused:
         batch = staged_batch(context, manifest, destination)
         protocol = context.config.transfer.protocol
+        for entry in announced:
+            move(context, batch.model_copy(update={"entries": (entry,)}), ledger, protocol=protocol)
         move(context, batch, ledger, protocol=protocol)
         last = batch.model_copy(update={"entries": (_manifest_entry(folder, manifest),)})
         move(context, last, ledger, protocol=protocol)

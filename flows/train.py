@@ -9,6 +9,7 @@ from prefect.artifacts import create_markdown_artifact
 
 from deployments.sites import HorovodSlots
 from flows.context import RunContext
+from flows.expected_shards import sampled_entries, wait_for_expected
 from flows.site_flow import site_flow
 from flows.slurm_ranks import SlurmRanks
 from tasks.artifacts import Artifact, Record, describe
@@ -18,14 +19,14 @@ from tasks.errors import InputError, IntegrityError
 from tasks.report.formats import score
 from tasks.report.quality import quality_rows, threshold_line
 from tasks.training.card import SCHEMA, ModelCard, read_card
+from tasks.training.expected import ExpectedShard
 from tasks.training.folder import CARD_NAME, CURVES_NAME, LOG_NAME, RELIABILITY_NAME, ROC_NAME, WEIGHTS_NAME
 from tasks.training.job import ShardOfJob
 from tasks.training.launcher import Launch, launch
 from tasks.training.start_model import start_card
 from tasks.training.task import train_task
-from transfer.manifest import Entry, Manifest, read_manifest
+from transfer.manifest import read_manifest
 
-SAMPLED = "sampled/"
 _FILES = (WEIGHTS_NAME, CARD_NAME, LOG_NAME, CURVES_NAME, ROC_NAME, RELIABILITY_NAME)
 
 
@@ -45,18 +46,20 @@ class TrainResult(Record):
 
 @site_flow
 def train(context: RunContext, manifest: Artifact) -> TrainResult:
-    """Train on the sampled shards of `manifest` (a path at the training site)."""
+    """Train on the sampled shards of `manifest` (a path at the training site).
+
+    With ``train.arrival.follow`` the manifest and some of its shards may still be on their way; the list of those that
+    are expected must come first (`flows.stage`).
+    """
     started = time.monotonic()
     site = context.trainer
     if site.horovod is None:
         raise InputError(
             f"site {site.name} has no [horovod] section", remedy="add it to the site file, or train at another site"
         )
-    named = read_manifest(manifest.under(site.root))
-    folder = manifest.under(site.root).parent
-    shards = [ShardOfJob(path=folder / entry.path, digest=entry.digest) for entry in sampled_entries(named)]
+    shards, expected, manifest_digest = _shards(context, manifest)
     ranks = context.config.train.ranks or site.horovod.most_ranks
-    key = training_key(context, named, ranks)
+    key = training_key(context, [shard.digest for shard in shards], ranks)
     model = context.folder_at(site) / "models" / key
     reused = _finished(context, key)
     if not reused:
@@ -64,11 +67,12 @@ def train(context: RunContext, manifest: Artifact) -> TrainResult:
             context.config.train,
             shards,
             model,
+            expected=expected,
             ranks=ranks,
             threads=site.horovod.threads,
             seed=context.config.seed,
             key=key,
-            manifest_digest=named.digest,
+            manifest_digest=manifest_digest,
             start=launcher_of(site.name, site.horovod),
             unnamed=site.policy == "resident",
         )
@@ -78,6 +82,18 @@ def train(context: RunContext, manifest: Artifact) -> TrainResult:
     return TrainResult(card=card, files=files, seconds=time.monotonic() - started, reused=reused)
 
 
+def _shards(context: RunContext, manifest: Artifact) -> tuple[list[ShardOfJob], list[ExpectedShard], str]:
+    """List the shards, what is expected of them if they may still be on their way, and the manifest's digest."""
+    path, arrival = manifest.under(context.trainer.root), context.config.train.arrival
+    if not arrival.follow:
+        named = read_manifest(path)
+        there = [ShardOfJob(path=path.parent / entry.path, digest=entry.digest) for entry in sampled_entries(named)]
+        return there, [], named.digest
+    listed = wait_for_expected(path.parent, manifest.digest, patience_s=arrival.patience_s)
+    shards = [ShardOfJob(path=path.parent / shard.path, digest=shard.digest) for shard in listed.shards]
+    return shards, list(listed.shards), listed.manifest_digest
+
+
 def launcher_of(site: str, slots: HorovodSlots) -> Launch:
     """Give what starts the ranks of a site."""
     if slots.launcher == "slurm" and slots.slurm is not None:
@@ -85,19 +101,14 @@ def launcher_of(site: str, slots: HorovodSlots) -> Launch:
     return launch
 
 
-def sampled_entries(manifest: Manifest) -> list[Entry]:
-    """List the shards of random patches that are not empty."""
-    return [entry for entry in manifest.entries if entry.path.startswith(SAMPLED) and entry.rows]
-
-
-def training_key(context: RunContext, manifest: Manifest, ranks: int) -> str:
+def training_key(context: RunContext, digests: list[str], ranks: int) -> str:
     """Content key of the training: of the shards' digests, the configuration, the ranks and the code."""
     config, site = context.config.train, context.trainer
     weights, start, picture = config.weights, config.start_from, config.stain_reference
     return content_key(
         SCHEMA,
         inputs=[
-            *(entry.digest for entry in sampled_entries(manifest)),
+            *digests,
             file_digest(weights) if isinstance(weights, Path) and weights.is_file() else str(weights or "no weights"),
             *([file_digest(picture)] if picture and picture.is_file() else []),
             f"seed {context.config.seed}",
@@ -117,6 +128,10 @@ def card_markdown(card: ModelCard) -> str:
         where = row.split if row.centre == "all" else f"{row.split}, centre {row.centre}"
         lines.append(f"- {where}: patch AUC {score(row.auc)} over {row.rows} patches of {row.patients} patients")
     lines.append(f"- {threshold_line(card)}")
+    late = [shard for shard in card.shards if shard.first_epoch != 1]
+    if late:
+        never = sum(shard.first_epoch is None for shard in late)
+        lines.append(f"- {len(late)} of {len(card.shards)} shards came after the first epoch; {never} of them never")
     lines.append(f"- weights equal over {card.ranks} ranks: {card.equal_weights_over_ranks}")
     return "\n".join(lines)
 

@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from tasks.arrival_config import ArrivalConfig
+from tasks.importance_config import ImportanceConfig
 from tasks.settings import Settings
 
 
@@ -91,6 +93,8 @@ class TrainConfig(Settings):
     class_balance: Literal["none", "oversample", "undersample"] = Field(
         "none", description="as many tumour as normal patches an epoch: the smaller class repeated, or the larger cut"
     )
+    importance: ImportanceConfig = ImportanceConfig()
+    arrival: ArrivalConfig = ArrivalConfig()
     stain: Literal["none", "reinhard", "macenko"] = Field(
         "none", description="normalisation of each slide's stain, before training, inference and explanations"
     )
@@ -147,4 +151,20 @@ class TrainConfig(Settings):
             raise ValueError("stain_reference needs stain = 'reinhard' or 'macenko'")
         if self.stain_reference_digest and not self.stain_reference:
             raise ValueError("stain_reference_digest needs stain_reference")
+        return self
+
+    @model_validator(mode="after")
+    def _importance_is_measured_and_used(self) -> TrainConfig:
+        if self.importance.by == "gradient" and self.loss == "focal":
+            raise ValueError("importance.by = 'gradient' is of the cross-entropy; with loss = 'focal' take 'loss'")
+        if self.importance.by != "none" and self.importance.uniform_epochs >= self.epochs:
+            raise ValueError("importance.uniform_epochs must be fewer than epochs")
+        return self
+
+    @model_validator(mode="after")
+    def _arrivals_change_no_reference(self) -> TrainConfig:
+        if self.arrival.follow and self.stain != "none" and not self.stain_reference:
+            raise ValueError("arrival.follow with stain needs stain_reference: patches that come later would change it")
+        if self.arrival.follow and self.arrival.complete_epochs > self.epochs:
+            raise ValueError("arrival.complete_epochs must not be more than epochs")
         return self

@@ -74,6 +74,9 @@ def train(
     def run(state: RunState) -> object:
         if return_to is not None:
             site_named(state.context.sites, return_to)
+        if state.context.config.train.arrival.follow:
+            # The transfer may still run, in another process.
+            return stage_flow(state.context, manifest=_needed(state.preprocessed, "preprocess").manifest)
         return stage_flow(state.context, manifest=_needed(state.staged, "transfer").manifest)
 
     state = _advance(config, workspace, "trained", run)
@@ -141,7 +144,9 @@ def _advance(
     state = before.model_copy(update={"context": context, "fatal": None})
     with prefect_api(context.workspace / "prefect"):
         result: Any = run(state)
-    state = state.model_copy(update={name: result})
+    # Another stage may have ended meanwhile: a training that follows arriving shards runs beside their transfer.
+    latest = read_state(context.run_folder) or state
+    state = latest.model_copy(update={"context": context, "fatal": None, name: result})
     state.save()
     print_json(result)
     return state

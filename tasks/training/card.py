@@ -150,6 +150,8 @@ class SplitMetrics(Record):
     held_out
         The split was measured once, after the training, with the weights in the folder, and nothing was
         chosen by it. The validation split chose the epoch and mostly the threshold.
+    complete
+        All shards of the split had arrived when it was measured.
     auc
         Area under the ROC curve of the patches; None when the split has one class only.
     accuracy
@@ -162,6 +164,7 @@ class SplitMetrics(Record):
 
     split: Split
     held_out: bool = False
+    complete: bool = True
     rows: int = Field(ge=1)
     tumour_rows: int = Field(ge=0)
     patients: int = Field(ge=1)
@@ -183,6 +186,7 @@ class ShardOfModel(Record):
     split: Split
     patient: str
     rows: int = Field(ge=0, description="labelled rows, the ones that were used")
+    first_epoch: int | None = Field(1, ge=1, description="from which it was used; None: it never arrived")
 
 
 class ModelCard(Record):

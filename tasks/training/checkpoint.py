@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,7 +23,7 @@ from tasks.artifacts import Record
 from tasks.digests import file_digest
 from tasks.hdf5 import new_hdf5
 
-_GROUPS = ("variables", "optimizer", "best")
+_GROUPS = ("variables", "optimizer", "best", "measures", "arrivals")
 KEPT = 2
 """So many checkpoints are kept: when the newest is damaged there is one before it."""
 Arrays = list[NDArray[Any]]
@@ -83,6 +83,10 @@ class CheckpointArrays:
         (ranks, n) float32: moving statistics of each rank; (0, 0) between epochs, when all have the same.
     log
         Lines of the training's log that a training which goes on takes over.
+    measures
+        Of all ranks together, see `tasks.training.measures.Measures`; empty without importance.
+    arrivals
+        `tasks.training.arriving.ArrivingShards.first_epoch`; empty where no shards arrive.
     """
 
     variables: Arrays
@@ -92,6 +96,8 @@ class CheckpointArrays:
     sums: NDArray[np.float64]
     statistics: NDArray[np.float32]
     log: str
+    measures: Arrays = field(default_factory=list)
+    arrivals: Arrays = field(default_factory=list)
 
 
 def write_checkpoint(folder: Path, arrays: CheckpointArrays, **card: Any) -> CheckpointCard:  # noqa: ANN401  # fields of the card
@@ -127,7 +133,9 @@ def write_checkpoint(folder: Path, arrays: CheckpointArrays, **card: Any) -> Che
 def read_arrays(folder: Path, card: CheckpointCard) -> CheckpointArrays:
     """Read a checkpoint that `newest_checkpoint` gave."""
     with h5py.File(arrays_path(folder, card.number), "r") as file:
-        variables, optimizer, best = ([file[name][key][()] for key in sorted(file[name])] for name in _GROUPS)
+        variables, optimizer, best, measures, arrivals = (
+            [file[name][key][()] for key in sorted(file[name])] for name in _GROUPS
+        )
         return CheckpointArrays(
             variables=variables,
             optimizer=optimizer,
@@ -136,6 +144,8 @@ def read_arrays(folder: Path, card: CheckpointCard) -> CheckpointArrays:
             sums=file["sums"][()],
             statistics=file["statistics"][()],
             log=file["log"][()].tobytes().decode(),
+            measures=measures,
+            arrivals=arrivals,
         )
 
 

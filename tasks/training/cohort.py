@@ -121,14 +121,26 @@ def read_cohort(paths: Sequence[Path]) -> Cohort:
     """
     if not paths:
         raise InputError("there is no shard to train on", remedy="run `camnet preprocess` first")
-    cohort = Cohort(tuple(_read_facts(path) for path in paths))
+    return checked_cohort([read_facts(path) for path in paths])
+
+
+def checked_cohort(shards: Sequence[ShardFacts]) -> Cohort:
+    """Check that shards can be trained on together, as `read_cohort` does."""
+    cohort = Cohort(tuple(shards))
     _refuse_leakage(cohort)
     _refuse_mixed_patches(cohort)
     _refuse_missing_class(cohort)
     return cohort
 
 
-def _read_facts(path: Path) -> ShardFacts:
+def read_facts(path: Path) -> ShardFacts:
+    """Read attributes and labels of one shard.
+
+    Raises
+    ------
+    IntegrityError
+        It is damaged.
+    """
     with open_shard(path) as shard:
         stated = shard.attributes
         return ShardFacts(

@@ -70,6 +70,11 @@ def total(values: list[float]) -> NDArray[np.float64]:
     return np.asarray(hvd.allreduce(tf.constant(values, tf.float64), op=hvd.Sum))
 
 
+def total_counts(values: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Sum whole numbers, of any shape, over all ranks."""
+    return values.copy() if hvd.size() == 1 else np.asarray(hvd.allreduce(tf.constant(values), op=hvd.Sum))
+
+
 def gather(values: NDArray[N]) -> NDArray[N]:
     """Join one-dimensional arrays, of any lengths, of all ranks in the order of the ranks."""
     return np.asarray(hvd.allgather(tf.constant(values)))

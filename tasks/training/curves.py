@@ -45,6 +45,9 @@ def draw_curves(path: Path, log: list[dict[str, Any]], *, title: str) -> None:
     for axes in (loss, rate, speed):
         axes.set_ylim(0, 1.05 * axes.get_ylim()[1])
     best = [row["epoch"] for row in epochs if row["best"]][-1:]
+    partly = [row["epoch"] for row in epochs if not row.get("validation_complete", True)]
+    for axes in (loss, auc) if partly else ():
+        axes.axvspan(0.5, max(partly) + 0.5, color=_BEST, alpha=0.15, label="validated on a part of the patches")
     for axes in (loss, auc, rate, speed):
         for epoch in best:
             axes.axvline(epoch, color=_BEST, linestyle=":", label=f"best epoch ({epoch})")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from tasks import atomic
 from tasks.artifacts import Record
@@ -12,6 +12,7 @@ from tasks.digests import bytes_digest, file_digest
 from tasks.errors import InputError, IntegrityError
 from tasks.train_config import TrainConfig
 from tasks.training.checkpoint import CheckpointCard
+from tasks.training.expected import ExpectedShard
 
 
 class ShardOfJob(Record):
@@ -32,6 +33,8 @@ class TrainingJob(Record):
         Content key of the training.
     threads
         CPU threads of each rank.
+    expected
+        What is known of each of `shards`, some of which have not arrived; empty: all are there.
     unnamed
         Whether the card numbers patients and shards instead of naming them.
     checkpoints
@@ -44,6 +47,7 @@ class TrainingJob(Record):
 
     config: TrainConfig
     shards: tuple[ShardOfJob, ...]
+    expected: tuple[ExpectedShard, ...] = ()
     work: Path
     ranks: int = Field(ge=1)
     threads: int = Field(1, ge=1)
@@ -61,6 +65,12 @@ class TrainingJob(Record):
         if not work.is_absolute():
             raise ValueError("must be an absolute path: ranks may start in another folder")
         return work
+
+    @model_validator(mode="after")
+    def _expects_what_it_follows(self) -> TrainingJob:
+        if len(self.expected) != (len(self.shards) if self.config.arrival.follow else 0):
+            raise ValueError("a job that follows arriving shards expects each of them, and no other does")
+        return self
 
     @property
     def model_folder(self) -> Path:

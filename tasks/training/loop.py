@@ -11,44 +11,21 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.errors import InputError, IntegrityError
-from tasks.stain.reference import StainReference
+from tasks.errors import InputError, IntegrityError, RetryableFault
 from tasks.training import collective
+from tasks.training.arriving import ArrivingShards
 from tasks.training.batches import read_batches
 from tasks.training.checkpoint import CheckpointArrays, CheckpointCard, write_checkpoint
 from tasks.training.cohort import Cohort, LabelledRows
 from tasks.training.epoch import score_epoch
 from tasks.training.job import TrainingJob
-from tasks.training.log import TrainingLog
+from tasks.training.log import LogValue, TrainingLog
 from tasks.training.metrics import Scores, area_under_curve, log_loss
 from tasks.training.stain import SlideStains, stain_reference
 from tasks.training.step import make_score_step
 from tasks.training.stop import Stop, stopped
+from tasks.training.trained import Trained
 from tasks.training.trainer import Trainer, reader_threads
-
-
-@dataclass(frozen=True)
-class Trained:
-    """How a training ended; the model holds the best weights.
-
-    Attributes
-    ----------
-    best_epoch
-        From 1.
-    validation
-        Scores of all validation patches with these weights; None without a validation split.
-    test
-        Scores of all test patches with these weights, taken once; None where they were not wanted.
-    stain
-        What the stain of the slides was changed to; None: it was left.
-    """
-
-    epochs_run: int
-    best_epoch: int
-    validation: Scores | None
-    test: Scores | None
-    equal_weights_over_ranks: bool
-    stain: StainReference | None = None
 
 
 @dataclass
@@ -68,6 +45,7 @@ def train_epochs(
     log: TrainingLog,
     stop: Stop,
     resumed: CheckpointArrays | None = None,
+    arriving: ArrivingShards | None = None,
 ) -> Trained:
     """Train `model` on the training split; the weights of the best epoch are in it at the end.
 
@@ -80,6 +58,8 @@ def train_epochs(
         Says when to write a checkpoint and stop.
     resumed
         Arrays of ``job.resume``, from which the training goes on.
+    arriving
+        What has arrived, `cohort` so far; more is taken up where epochs begin.
 
     Raises
     ------
@@ -88,7 +68,7 @@ def train_epochs(
     IntegrityError
         The ranks ended with different weights, or a shard changed while it was read.
     RetryableFault
-        The ranks were told to stop, and there is a checkpoint.
+        The ranks were told to stop, or shards did not come, and there is a checkpoint.
     """
     rows, validation = cohort.rows("train"), cohort.rows("validation")
     if job.config.patience_epochs and not len(validation):
@@ -97,17 +77,22 @@ def train_epochs(
     stains = SlideStains(cohort.shards, reference) if reference else None
     score = make_score_step(model)
     trainer = Trainer(model, rows, job, log, stains, stop)
-    course = _Course(model, trainer, job, log, stop)
+    course = _Course(model, trainer, job, log, stop, arriving)
     if job.resume is not None and resumed is not None:
         course.restore(job.resume, resumed, validation)
     with stop.stepping():
         while course.goes_on():
+            if arriving is not None and course.take_up(arriving):
+                cohort, validation = arriving.cohort, arriving.cohort.rows("validation")
+                stains = SlideStains(cohort.shards, reference) if reference else None
+                trainer.take_rows(cohort.rows("train"), stains)
             measured = trainer.run_epoch(course.epoch)
             if measured is None:
                 course.stop_here()
             collective.average_statistics(model)
             scores = _score_rows(score, validation, job, log, stains) if len(validation) else None
-            course.end_epoch(measured | _validation_row(scores), scores)
+            row: dict[str, LogValue] = {**measured, **_validation_row(scores), **(arriving.row() if arriving else {})}
+            course.end_epoch(row, scores)
     model.set_weights(course.best.weights)
     unequal = collective.unequal_ranks(model)
     if unequal:
@@ -119,7 +104,9 @@ def train_epochs(
     tested = None
     if len(test) and job.config.measure_test:
         tested = _score_rows(score, test, job, log, stains, event="test")
-    return Trained(course.epoch - 1, course.best.epoch, course.best.validation, tested, not unequal, reference)
+    first_epoch = () if arriving is None else tuple(arriving.first_epoch.tolist())
+    best = course.best
+    return Trained(course.epoch - 1, best.epoch, best.validation, tested, not unequal, reference, first_epoch)
 
 
 class _Course:
@@ -131,9 +118,17 @@ class _Course:
         That runs next, from 1.
     """
 
-    def __init__(self, model: keras.Model, trainer: Trainer, job: TrainingJob, log: TrainingLog, stop: Stop) -> None:
+    def __init__(
+        self,
+        model: keras.Model,
+        trainer: Trainer,
+        job: TrainingJob,
+        log: TrainingLog,
+        stop: Stop,
+        arriving: ArrivingShards | None,
+    ) -> None:
         self._model, self._trainer, self._job, self._log, self._stop = model, trainer, job, log, stop
-        self._number = 0
+        self._arriving, self._number = arriving, 0
         self.epoch, self.best = 1, _Best()
 
     def restore(self, card: CheckpointCard, arrays: CheckpointArrays, validation: LabelledRows) -> None:
@@ -150,12 +145,31 @@ class _Course:
     def goes_on(self) -> bool:
         """Whether another epoch is to run."""
         patience, ended = self._job.config.patience_epochs, self.epoch - 1
-        if patience and ended - self.best.epoch >= patience:
+        settled = 0 if self._arriving is None else self._arriving.settled_after
+        if patience and settled is not None and ended - max(self.best.epoch, settled) >= patience:
             self._log.write("early-stop", epoch=ended, best_epoch=self.best.epoch)
             return False
         return self.epoch <= self._job.config.epochs
 
-    def end_epoch(self, measured: dict[str, float | None], scores: Scores | None) -> None:
+    def take_up(self, arriving: ArrivingShards) -> bool:
+        """Take up shards that have arrived before the next epoch begins; whether there are any.
+
+        Epochs that were validated on fewer patches do not compare with those that follow: the best is chosen anew.
+        """
+        before = arriving.cohort
+        try:
+            goes_on = arriving.take_up(self.epoch)
+        except RetryableFault:
+            self._write_checkpoint()
+            collective.total([0.0])
+            raise
+        if not goes_on:
+            self.stop_here()
+        if len(arriving.cohort.rows("validation")) != len(before.rows("validation")):
+            self.best = _Best()
+        return arriving.cohort is not before
+
+    def end_epoch(self, measured: dict[str, LogValue], scores: Scores | None) -> None:
         """Keep the weights if they are the best, tell the epoch, and write a checkpoint where one is due."""
         epoch, config = self.epoch, self._job.config
         is_best = _keep_best(self.best, self._model, epoch, scores)
@@ -183,7 +197,7 @@ class _Course:
         trainer, best = self._trainer, self.best
         inside = trainer.steps_done > 0
         statistics = collective.gather_rows(collective.statistics(self._model)) if inside else np.empty((0, 0), "f4")
-        sums = collective.gather_rows(trainer.sums)
+        sums, measures = collective.gather_rows(trainer.sums), trainer.measures.arrays()
         if hvd.rank() != 0:
             return
         arrays = CheckpointArrays(
@@ -194,6 +208,8 @@ class _Course:
             sums=sums,
             statistics=statistics,
             log=self._log.lasting,
+            measures=measures,
+            arrivals=[] if self._arriving is None else [self._arriving.first_epoch],
         )
         write_checkpoint(
             self._job.checkpoints,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import horovod.tensorflow as hvd
@@ -9,17 +10,18 @@ import keras
 import tensorflow as tf
 
 from tasks.errors import InputError
-from tasks.training.checkpoint import read_arrays
+from tasks.training.arriving import ArrivingShards
+from tasks.training.checkpoint import CheckpointArrays, read_arrays
 from tasks.training.cohort import read_cohort
 from tasks.training.folder import LOG_NAME, TENSORBOARD_NAME, WEIGHTS_NAME
-from tasks.training.job import TrainingJob, verify_shard
+from tasks.training.job import ShardOfJob, TrainingJob, verify_shard
 from tasks.training.log import TrainingLog
 from tasks.training.loop import train_epochs
 from tasks.training.model_folder import load_weights
 from tasks.training.models import build
 from tasks.training.results import write_results
 from tasks.training.start_model import start_card
-from tasks.training.stop import Stop
+from tasks.training.stop import Stop, stopped
 from tasks.training.tensorboard import TensorBoardEvents
 
 _POLICIES = {"float32": "float32", "float16": "mixed_float16", "bfloat16": "mixed_bfloat16"}
@@ -47,8 +49,10 @@ def run_rank(job: TrainingJob, stop: Stop) -> None:
         log.write("start", architecture=job.config.architecture, ranks=job.ranks, controller=job.config.controller)
         for fault in job.refused:
             log.write("checkpoint-refused", cause=fault)
-        _verify_share(job, log)
-        cohort = read_cohort([shard.path for shard in job.shards])
+        arriving = _first_arrivals(job, log, stop, resumed) if job.expected else None
+        if arriving is None:
+            _verify_share(job.shards, log)
+        cohort = read_cohort([shard.path for shard in job.shards]) if arriving is None else arriving.cohort
         weights = job.config.weights
         if weights == "imagenet":
             raise InputError("the published weights were not fetched", remedy="use `camnet train`")
@@ -64,10 +68,10 @@ def run_rank(job: TrainingJob, stop: Stop) -> None:
         )
         if job.config.start_from is not None:
             _go_on_from(job.config.start_from, model, job, cohort.patch_px)
-        trained = train_epochs(model, cohort, job, log, stop, resumed)
+        trained = train_epochs(model, cohort, job, log, stop, resumed, arriving)
         log.write("trained", best_epoch=trained.best_epoch)
         if hvd.rank() == 0:
-            write_results(model, trained, cohort, job)
+            write_results(model, trained, cohort if arriving is None else arriving.cohort, job)
 
 
 def _open_log(model_folder: Path) -> TrainingLog:
@@ -87,12 +91,24 @@ def _go_on_from(folder: Path, model: keras.Model, job: TrainingJob, patch_px: in
     load_weights(model, folder / WEIGHTS_NAME)
 
 
-def _verify_share(job: TrainingJob, log: TrainingLog) -> None:
+def _first_arrivals(job: TrainingJob, log: TrainingLog, stop: Stop, resumed: CheckpointArrays | None) -> ArrivingShards:
+    """Wait for the shards that the first epoch needs, or verify those that a checkpoint has."""
+    arriving = ArrivingShards(job, log, stop)
+    if resumed is not None and job.resume is not None:
+        [first_epoch] = resumed.arrivals
+        _verify_share([shard for shard, first in zip(job.shards, first_epoch, strict=True) if first], log)
+        arriving.restore(first_epoch, job.resume.epoch, job.resume.step)
+    elif not arriving.take_up(1):
+        raise stopped(stop.reason or "another rank was told to stop")
+    return arriving
+
+
+def _verify_share(shards: Sequence[ShardOfJob], log: TrainingLog) -> None:
     """Verify every ranks-th shard: together the ranks verify each once, before any takes a step.
 
     No step begins earlier, because the first broadcast waits for all ranks.
     """
-    own = job.shards[hvd.rank() :: hvd.size()]
+    own = shards[hvd.rank() :: hvd.size()]
     for done, shard in enumerate(own):
         verify_shard(shard)
         log.progress("verify", shards=done + 1, of=len(own))

@@ -12,6 +12,7 @@ from tasks import atomic
 from tasks.digests import file_digest
 from tasks.patches.attributes import code_version
 from tasks.training.architectures import ARCHITECTURES
+from tasks.training.arrival import is_complete
 from tasks.training.card import ModelCard, ShardOfModel, SplitMetrics, Threshold, write_card
 from tasks.training.cohort import SPLITS, Cohort
 from tasks.training.curves import draw_curves
@@ -25,10 +26,10 @@ from tasks.training.folder import (
 )
 from tasks.training.job import TrainingJob
 from tasks.training.log import read_log
-from tasks.training.loop import Trained
 from tasks.training.metrics import choose_threshold, split_metrics
 from tasks.training.quality_figures import draw_reliability, draw_roc
 from tasks.training.start_model import start_card
+from tasks.training.trained import Trained
 from tasks.training.unnamed import unnamed
 
 _PACKAGES = ("tensorflow-cpu", "tensorflow", "keras", "horovod", "numpy", "h5py")
@@ -72,7 +73,7 @@ def _card(model: keras.Model, trained: Trained, cohort: Cohort, job: TrainingJob
         config=job.config,
         seed=job.seed,
         manifest_digest=job.manifest_digest,
-        shards=_shards(cohort, job),
+        shards=_arrived(trained.first_epoch, job) if job.expected else _shards(cohort, job),
         split_patients={split: patients for split in SPLITS if (patients := cohort.patients(split))},
         metrics=_metrics(trained, job, threshold),
         threshold=threshold,
@@ -96,7 +97,10 @@ def _metrics(trained: Trained, job: TrainingJob, threshold: Threshold) -> tuple[
         measured.append(
             split_metrics(trained.test, split="test", seed=job.seed, threshold=threshold.value, held_out=True)
         )
-    return tuple(measured)
+    there = np.array(trained.first_epoch, np.int64) > 0
+    return tuple(
+        metrics.model_copy(update={"complete": is_complete(job.expected, there, metrics.split)}) for metrics in measured
+    )
 
 
 def _shards(cohort: Cohort, job: TrainingJob) -> tuple[ShardOfModel, ...]:
@@ -109,6 +113,20 @@ def _shards(cohort: Cohort, job: TrainingJob) -> tuple[ShardOfModel, ...]:
             rows=int(np.sum(facts.label >= 0)),
         )
         for facts, shard in zip(cohort.shards, job.shards, strict=True)
+    )
+
+
+def _arrived(first_epoch: tuple[int, ...], job: TrainingJob) -> tuple[ShardOfModel, ...]:
+    return tuple(
+        ShardOfModel(
+            name=shard.path.name,
+            digest=shard.digest,
+            split=expected.split,
+            patient=expected.patient,
+            rows=expected.rows,
+            first_epoch=first or None,
+        )
+        for expected, shard, first in zip(job.expected, job.shards, first_epoch, strict=True)
     )
 
 

@@ -52,7 +52,7 @@ def make_train_step(
     -------
     Callable
         ``step(pixels uint8 (n, p, p, 3), label float32 (n,), weight float32 (n,), changes float32 (n, 10),
-        scale float32 ())`` → weighted sum of the loss of this rank's patches. `scale` is
+        scale float32 ())`` → float32 (n,), the loss of each of this rank's patches before its weight. `scale` is
         ranks / patches of all ranks; `changes` are left alone without ``train.augment``. With ``xla`` forward and
         backward are compiled; the averaging stays outside, because Horovod has no kernels for XLA on CPUs.
     """
@@ -72,11 +72,11 @@ def make_train_step(
     @tf.function(input_signature=signature, jit_compile=False)
     def step(pixels: tf.Tensor, label: tf.Tensor, weight: tf.Tensor, changes: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:
         if parts == 1:
-            total, gradients = part(pixels, label, weight, changes, scale)
+            loss, gradients = part(pixels, label, weight, changes, scale)
         else:
-            total, gradients = _accumulated(part, sources, parts, (pixels, label, weight, changes), scale)
+            loss, gradients = _accumulated(part, sources, parts, (pixels, label, weight, changes), scale)
         optimizer.apply(average_gradients(gradients, compression), model.trainable_variables)
-        return total
+        return loss
 
     compiled: Callable[..., tf.Tensor] = step
     return compiled
@@ -85,7 +85,7 @@ def make_train_step(
 def _part_gradients(
     config: TrainConfig, model: keras.Model, optimizer: keras.optimizers.Optimizer
 ) -> Callable[..., tuple[tf.Tensor, list[tf.Tensor]]]:
-    """Make the function of a (part of a) batch to its loss and this rank's gradients, as the optimizer wants them."""
+    """Make the function of a (part of a) batch to its losses and this rank's gradients, as the optimizer wants them."""
     losses, sources = patch_loss(config), tensors(model.trainable_variables)
 
     def part(
@@ -94,9 +94,9 @@ def _part_gradients(
         with tf.GradientTape() as tape:
             patches = apply_changes(pixels, changes) if config.augment else tf.cast(pixels, tf.float32)
             logit = model(patches, training=True)[:, 0]
-            total = tf.reduce_sum(weight * losses(label, logit))
-            loss = optimizer.scale_loss(total * scale)
-        return total, tape.gradient(loss, sources)
+            loss = losses(label, logit)
+            total = optimizer.scale_loss(tf.reduce_sum(weight * loss) * scale)
+        return loss, tape.gradient(total, sources)
 
     if not config.xla:
         return part
@@ -115,15 +115,18 @@ def _accumulated(
     rows = tf.shape(batch[0])[0]
     parts = tf.minimum(parts, rows)
 
-    def add(index: tf.Tensor, total: tf.Tensor, sums: list[tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
+    def add(
+        index: tf.Tensor, losses: tf.TensorArray, sums: list[tf.Tensor]
+    ) -> tuple[tf.Tensor, tf.TensorArray, list[tf.Tensor]]:
         own = slice(index * rows // parts, (index + 1) * rows // parts)
         loss, gradients = part(*(array[own] for array in batch), scale)
-        return index + 1, total + loss, [one + other for one, other in zip(sums, gradients, strict=True)]
+        return index + 1, losses.write(index, loss), [one + other for one, other in zip(sums, gradients, strict=True)]
 
-    first = (tf.constant(0), tf.constant(0.0), [tf.zeros_like(source) for source in sources])
+    no_losses = tf.TensorArray(tf.float32, size=parts, element_shape=(None,), infer_shape=False)
+    first = (tf.constant(0), no_losses, [tf.zeros_like(source) for source in sources])
     # One part at a time, or the memory of all would be needed at once.
-    _, total, sums = tf.while_loop(lambda index, *_: index < parts, add, first, parallel_iterations=1)
-    return total, sums
+    _, losses, sums = tf.while_loop(lambda index, *_: index < parts, add, first, parallel_iterations=1)
+    return losses.concat(), sums
 
 
 def make_score_step(model: keras.Model) -> Callable[[NDArray[np.uint8]], NDArray[np.float64]]:

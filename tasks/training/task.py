@@ -13,6 +13,7 @@ from prefect.cache_policies import NO_CACHE
 
 from tasks.train_config import TrainConfig
 from tasks.training.card import ModelCard
+from tasks.training.expected import ExpectedShard
 from tasks.training.job import ShardOfJob
 from tasks.training.launcher import Launch
 from tasks.training.train import train
@@ -27,6 +28,7 @@ def train_task(
     shards: list[ShardOfJob],
     output: Path,
     *,
+    expected: list[ExpectedShard],
     ranks: int,
     threads: int,
     seed: int,
@@ -41,6 +43,7 @@ def train_task(
         config,
         shards,
         output,
+        expected=expected,
         ranks=ranks,
         threads=threads,
         seed=seed,
@@ -69,6 +72,8 @@ class _Told:
             log.info("goes on from a checkpoint: epoch %d, step %d", event["epoch"], event["step"])
         if event["event"] == "checkpoint-refused":
             log.warning("%s and is not used", event["cause"])
+        if event["event"] == "shard-refused":
+            log.warning("%s %s and is not used", event["shard"], event["cause"])
         told = progress_of(event, self._epochs)
         if told is not None:
             self.show(*told)
@@ -86,6 +91,8 @@ def progress_of(event: dict[str, Any], epochs: int) -> tuple[float, str] | None:
     match event["event"]:
         case "queue":
             return 0.0, f"Slurm job {event['job']} waits ({event['reason']})"
+        case "waiting":
+            return 100.0 * (event["epoch"] - 1) / epochs, f"epoch {event['epoch']}/{epochs} waits: {event['why']}"
         case "step":
             done = event["epoch"] - 1 + event["step"] / event["steps"]
             where = f"epoch {event['epoch']}/{epochs}, step {event['step']}/{event['steps']}"
@@ -98,9 +105,12 @@ def progress_of(event: dict[str, Any], epochs: int) -> tuple[float, str] | None:
 def epoch_line(event: dict[str, Any]) -> str:
     """Tell one epoch of a training's log in a line."""
     auc, waiting_s = event.get("validation_auc"), event.get("waiting_s")
+    shards, of = event.get("shards"), event.get("shards_expected")
+    arrived = "" if shards == of else f", {shards} of {of} shards"
+    partly = "" if event.get("validation_complete", True) else " (not all of its patches)"
     waited = "" if waiting_s is None else f", {100 * waiting_s / max(event['seconds'], 1e-9):.0f} % waiting for input"
     return (
         f"epoch {event['epoch']}/{event['epochs']}: loss {event['loss']:.3f}, "
-        f"validation AUC {'none' if auc is None else format(auc, '.3f')}, "
-        f"{event['patches_per_s']:.0f} patches/s{waited}"
+        f"validation AUC {'none' if auc is None else format(auc, '.3f')}{partly}, "
+        f"{event['patches_per_s']:.0f} patches/s{waited}{arrived}"
     )

@@ -10,6 +10,7 @@ from tasks.train_config import TrainConfig
 from tasks.training.attempt import attempt_folder
 from tasks.training.card import ModelCard, read_card
 from tasks.training.checkpoint import newest_checkpoint, remove_checkpoints
+from tasks.training.expected import ExpectedShard, refuse_split_patients
 from tasks.training.folder import CARD_NAME, publish
 from tasks.training.imagenet import fetch_imagenet_weights
 from tasks.training.job import ShardOfJob, TrainingJob, write_job
@@ -22,6 +23,7 @@ def train(
     shards: Sequence[ShardOfJob],
     output: Path,
     *,
+    expected: Sequence[ExpectedShard] = (),
     ranks: int,
     threads: int = 1,
     seed: int = 0,
@@ -40,6 +42,8 @@ def train(
     shards
         All shards of the cohort; each names its split. Those of the test split are only checked for patients
         that are also trained on.
+    expected
+        What is known of each of `shards` before it is there; with ``train.arrival.follow``, and only then.
     output
         Folder of the model (see `tasks.training.model_folder`): complete or absent. What the ranks
         printed is beside it in ``NAME.ranks.log``, also after a failure.
@@ -69,6 +73,7 @@ def train(
     output = output.resolve()
     if config.start_from is not None:
         start_card(config.start_from, config)
+    refuse_split_patients(expected)
     checkpoints = output.with_name(f".{output.name}.checkpoints")
     with attempt_folder(output) as work:
         job = TrainingJob(
@@ -80,6 +85,7 @@ def train(
                 }
             ),
             shards=tuple(shard.model_copy(update={"path": shard.path.resolve()}) for shard in shards),
+            expected=tuple(expected),
             work=work,
             ranks=ranks,
             threads=threads,

@@ -21,6 +21,7 @@ from tasks.training.freezing import set_trainable
 from tasks.training.job import TrainingJob
 from tasks.training.log import TrainingLog
 from tasks.training.loss import class_weights
+from tasks.training.measures import Measures
 from tasks.training.schedule import LearningRate
 from tasks.training.stain import SlideStains
 from tasks.training.step import make_optimizer, make_train_step
@@ -42,6 +43,8 @@ class Trainer:
         Theirs.
     steps_done
         Of the epoch that runs or ran last.
+    measures
+        How wrong the network was about each row, for importance.
     sums
         (3,) what this rank has added up in that epoch: loss, seconds of waiting for input, seconds.
     """
@@ -55,12 +58,18 @@ class Trainer:
         stains: SlideStains | None,
         stop: Stop,
     ) -> None:
-        self._model, self._rows, self._job, self._log = model, rows, job, log
-        self._stains, self._stop = stains, stop
-        drawn = epoch_draws(job.config, rows.label, seed=job.seed, epoch=1)
-        self._class_weight = class_weights(job.config, rows.label[drawn])
+        self._model, self._job, self._log, self._stop = model, job, log, stop
         self.trainable = ""
+        self.measures = Measures(job.config, rows.label, job.seed)
+        self.take_rows(rows, stains)
         self.steps_done, self.sums = 0, np.zeros(3)
+
+    def take_rows(self, rows: LabelledRows, stains: SlideStains | None) -> None:
+        """Train on these rows from the next epoch on; the first of them are those that were there before."""
+        self._rows, self._stains = rows, stains
+        drawn = epoch_draws(self._job.config, rows.label, seed=self._job.seed, epoch=1)
+        self._class_weight = class_weights(self._job.config, rows.label[drawn])
+        self.measures.extend(rows.label)
 
     def begin_stage(self, epoch: int) -> None:
         """Let the layers train that the configuration names for this epoch, with an optimizer of their own."""
@@ -81,6 +90,7 @@ class Trainer:
         if card.trainable == self.trainable:
             _assign(self.optimizer.variables, arrays.optimizer)
         collective.broadcast_state(self._model, self.optimizer)
+        self.measures.restore(arrays.measures, first_rank=hvd.rank() == 0)
         self.steps_done, self.sums = card.step, arrays.sums[hvd.rank()].copy()
         if card.step:
             collective.set_statistics(self._model, arrays.statistics[hvd.rank()])
@@ -94,10 +104,12 @@ class Trainer:
             Loss over all ranks, the last rate, speed and mean wait for input.
         """
         self.begin_stage(epoch)
-        plan = self._plan(epoch)
+        draws = self.measures.draws(epoch)
+        plan = self._plan(epoch, draws.rows)
         rate = LearningRate.of(self._job.config, ranks=hvd.size(), steps_per_epoch=plan.steps)
-        if not self._run_steps(epoch, plan, rate):
+        if not self._run_steps(epoch, plan, rate, draws.weight):
             return None
+        self.measures.end_epoch()
         all_rows, seconds = int(plan.all_rows.sum()), float(self.sums[2])
         loss, waiting_s = collective.total([self.sums[0], self.sums[1] / hvd.size()]).tolist()
         self.steps_done, self.sums = 0, np.zeros(3)
@@ -109,9 +121,10 @@ class Trainer:
             "patches_per_s": round(all_rows / seconds, 1),
             "waiting_s": round(waiting_s, 3),
             "waiting_share": round(waiting_s / seconds, 4),
+            **self.measures.row(draws),
         }
 
-    def _plan(self, epoch: int) -> RankEpoch:
+    def _plan(self, epoch: int, draws: NDArray[np.int64]) -> RankEpoch:
         config = self._job.config
         return train_epoch(
             self._rows,
@@ -122,18 +135,19 @@ class Trainer:
             batch_size=config.batch_size * config.accumulate_steps,
             window_mb=config.window_mb,
             run_rows=config.run_rows,
-            draws=epoch_draws(config, self._rows.label, seed=self._job.seed, epoch=epoch),
+            draws=draws,
         )
 
-    def _run_steps(self, epoch: int, plan: RankEpoch, rate: LearningRate) -> bool:
-        """Take the steps that are left; whether the epoch has ended."""
+    def _run_steps(self, epoch: int, plan: RankEpoch, rate: LearningRate, weight: NDArray[np.float32]) -> bool:
+        """Take the steps that are left, rows with their `weight`; whether the epoch has ended."""
         rest = plan.from_step(self.steps_done)
         began = time.monotonic() - float(self.sums[2])
         look = _Look(rest.first_step)
         batches = read_batches(self._rows, rest, threads=reader_threads(self._job), stains=self._stains)
         for step, batch in enumerate(batches, start=rest.first_step):
             self.optimizer.learning_rate.assign(rate.at((epoch - 1) * plan.steps + step))
-            self.sums[0] += self._train_batch(batch, epoch, step, hvd.size() / plan.all_rows[step])
+            scale = hvd.size() / plan.all_rows[step]
+            self.sums[0] += self._train_batch(batch, epoch, step, scale, weight[batch.rows])
             self.sums[1] += batch.waiting_s
             self.sums[2] = time.monotonic() - began
             self.steps_done = step + 1
@@ -143,29 +157,27 @@ class Trainer:
                 return False
         return True
 
-    def _train_batch(self, batch: Batch, epoch: int, step: int, scale: float) -> float:
-        count = len(batch.rows)
+    def _train_batch(
+        self, batch: Batch, epoch: int, step: int, scale: float, draw_weight: NDArray[np.float32]
+    ) -> float:
+        count, class_weight = len(batch.rows), self._class_weight[batch.label]
+        weight = class_weight * draw_weight
         if self._job.config.augment:
             changes = augment.draw_changes(
                 self._job.config, self._job.seed, epoch=epoch, rank=hvd.rank(), step=step, rows=count
             )
         else:
             changes = augment.no_changes(count)
-        loss = float(
-            self._step(
-                batch.pixels,
-                batch.label.astype(np.float32),
-                self._class_weight[batch.label],
-                changes,
-                tf.constant(scale, tf.float32),
-            )
-        )
+        label = batch.label.astype(np.float32)
+        losses = np.asarray(self._step(batch.pixels, label, weight, changes, tf.constant(scale, tf.float32)))
+        loss = float(np.sum(weight * losses, dtype=np.float64))
         if not np.isfinite(loss):
             raise InputError(
                 f"the loss became {loss} in epoch {epoch}, step {step + 1}, on rank {hvd.rank()} "
                 f"({self._rows.describe(batch.rows)})",
                 remedy="lower train.learning_rate or set train.warmup_epochs; if it stays, look at these patches",
             )
+        self.measures.add(batch.rows, losses, class_weight)
         return loss
 
 

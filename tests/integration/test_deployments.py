@@ -39,7 +39,8 @@ def server(slurm: Slurm, tmp_path_factory: pytest.TempPathFactory) -> Iterator[d
 def test_the_pipeline_runs_by_deployments_each_in_the_pool_of_its_site(
     server: dict[str, str], cohort: Path, tmp_path: Path
 ) -> None:
-    config = write_config(tmp_path / "run.toml", cohort, more=stored_as("tiles"))
+    follow = "[train.arrival]\nfollow = true\n"
+    config = write_config(tmp_path / "run.toml", cohort, more=stored_as("tiles") + follow)
     parameters = ["--param", f"config={config}", "--param", f"workspace={tmp_path / 'ws'}"]
     output = prefect(server, "deployment", "run", "run/coordinator", *parameters, "--watch")
     assert "Completed" in output
@@ -56,6 +57,8 @@ def test_the_pipeline_runs_by_deployments_each_in_the_pool_of_its_site(
     }
     assert {run["state_type"] for run in runs.values()} == {"COMPLETED"}
     assert all(runs[f"{stage}-test"]["parent_task_run_id"] for stage in stages)
+    # The training does not wait for the end of the transfer.
+    assert runs["train-test"]["created"] < runs["stage-test"]["end_time"]
 
     keys = {artifact["key"] for artifact in asked(server, "artifacts")}
     assert {"slides", "transfers", "model", "evaluation", "run-summary", "report"} <= keys
@@ -63,6 +66,8 @@ def test_the_pipeline_runs_by_deployments_each_in_the_pool_of_its_site(
     assert state is not None
     assert state.state == "done"
     assert state.staged is not None
+    assert state.trained is not None
+    assert {shard.first_epoch is not None for shard in state.trained.card.shards} == {True}
     for path in (tmp_path / "ws" / "site-b" / "test" / "patches" / "sampled").iterdir():
         with open_shard(path) as shard:
             assert shard.attributes.encoding == "tiles"

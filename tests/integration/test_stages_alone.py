@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -18,19 +19,26 @@ pytestmark = pytest.mark.slow
 
 
 def test_the_stages_one_after_the_other_make_what_a_run_makes(cohort: Path, tmp_path: Path, prefect_url: str) -> None:
-    config = write_config(tmp_path / "run.toml", cohort, more=stored_as("jpeg"))
+    follow = "[train.arrival]\nfollow = true\npatience_s = 120\n"
+    config = write_config(tmp_path / "run.toml", cohort, more=stored_as("jpeg") + follow)
     workspace = tmp_path / "ws"
     server = {"PREFECT_API_URL": prefect_url}
     options = ("-c", config, "-w", workspace)
     early = camnet("train", *options, environment=server)
     assert early.code == ExitCode.USAGE
-    assert "camnet transfer" in early.error["remedy"]
+    assert "camnet preprocess" in early.error["remedy"]
     done = camnet("preprocess", *options, environment=server)
     assert done.code == ExitCode.DONE, done.errors
     ahead = json.loads(camnet("transfer", "--dry-run", *options, environment=server).output)
     assert (ahead["protocol"], {file["state"] for file in ahead["files"]}) == ("local", {"missing"})
     assert ahead["bytes_to_send"] == sum(file["bytes"] for file in ahead["files"]) > 0
-    for command in ("transfer", "train", "infer", "explain"):
+    with ThreadPoolExecutor() as pool:
+        # The training is first there, and waits for what the transfer brings.
+        training = pool.submit(camnet, "train", *options, environment=server)
+        moved = camnet("transfer", *options, environment=server)
+        assert moved.code == ExitCode.DONE, moved.errors
+        assert training.result().code == ExitCode.DONE, training.result().errors
+    for command in ("infer", "explain"):
         done = camnet(command, *options, environment=server)
         assert done.code == ExitCode.DONE, done.errors
     after = json.loads(camnet("transfer", "--dry-run", *options, environment=server).output)

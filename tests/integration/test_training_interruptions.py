@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from tasks.errors import ExitCode, RetryableFault
+from tasks.importance_config import ImportanceConfig
 from tasks.train_config import TrainConfig
 from tasks.training.card import ModelCard
 from tasks.training.job import ShardOfJob
@@ -25,7 +26,8 @@ from tests.services.tensorboard_events import read_scalars
 from tests.services.texture_shards import texture_cohort
 
 pytestmark = pytest.mark.slow
-# With dropout, momentum, augmentation, statistics that differ between the ranks in an epoch, and two stages.
+# With dropout, momentum, augmentation, statistics that differ between the ranks in an epoch, two stages, and draws that
+# follow the losses.
 CONFIG = TrainConfig(
     architecture="CamNetSmall",
     head="dense",
@@ -35,6 +37,7 @@ CONFIG = TrainConfig(
     batch_size=8,
     learning_rate=0.005,
     silence_s=120,
+    importance=ImportanceConfig(by="loss"),
 )
 Event = dict[str, Any]
 

@@ -28,6 +28,8 @@ def arrays(value: float = 1.0) -> CheckpointArrays:
         sums=np.array([[value, 0.1, 3.0], [0.1 + 0.2, 0.0, 4.0]]),
         statistics=np.array([[1.5], [2.5]], np.float32),
         log=LOG,
+        measures=[np.array([0.5, np.nan], np.float32), np.array([[3, 0], [1, 0]], np.int64)],
+        arrivals=[np.array([1, 0, 2], np.int64)],
     )
 
 
@@ -54,7 +56,7 @@ def test_a_checkpoint_comes_back_bit_by_bit(tmp_path: Path) -> None:
     assert found is not None
     assert found.best_rank == (0.1 + 0.2, -1 / 3)
     back = read_arrays(tmp_path / "c", found)
-    for name in ("variables", "optimizer", "best"):
+    for name in ("variables", "optimizer", "best", "measures", "arrivals"):
         for one, other in zip(getattr(state, name), getattr(back, name), strict=True):
             assert one.dtype == other.dtype
             np.testing.assert_array_equal(one, other)

@@ -55,3 +55,13 @@ def test_the_same_log_gives_the_same_bytes(tmp_path: Path) -> None:
     drawn(tmp_path / "one.png", log)
     drawn(tmp_path / "two.png", log)
     assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
+
+
+def test_epochs_that_were_validated_on_a_part_are_shaded(tmp_path: Path) -> None:
+    log = [epoch(1, auc=0.6, best=True), epoch(2, auc=0.9, best=True)]
+    partly = [{**log[0], "validation_complete": False}, {**log[1], "validation_complete": True}]
+    shade = [(grey,) * 3 for grey in (234, 235)]
+    for told, expected in ((log, False), (partly, True)):
+        picture = drawn(tmp_path / "curves.png", told)
+        for panel in (picture[:408, :540], picture[:408, 540:]):
+            assert any(np.mean(np.all(panel == grey, axis=-1)) > 0.05 for grey in shade) is expected

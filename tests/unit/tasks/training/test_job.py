@@ -21,6 +21,18 @@ def test_a_job_survives_the_file(tmp_path: Path) -> None:
     assert read_job(tmp_path / "job.json") == job(tmp_path)
 
 
+def test_a_job_expects_what_it_follows(tmp_path: Path) -> None:
+    alone = job(tmp_path)
+    following = {**alone.model_dump(), "config": {"arrival": {"follow": True}}}
+    with pytest.raises(ValidationError, match="expects each of them"):
+        TrainingJob.model_validate(following)
+    expected = {"path": "a.patches.h5", "bytes": 1, "digest": "sha256:1", "split": "train", "patient": "p"}
+    expected |= {"tumour_rows": 1, "normal_rows": 1}
+    assert TrainingJob.model_validate({**following, "expected": [expected]}).expected[0].rows == 2
+    with pytest.raises(ValidationError, match="no other does"):
+        TrainingJob.model_validate({**alone.model_dump(), "expected": [expected]})
+
+
 def test_a_relative_work_folder_is_refused() -> None:
     with pytest.raises(ValidationError, match="absolute"):
         job(Path("work"))

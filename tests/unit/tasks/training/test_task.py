@@ -18,3 +18,11 @@ def test_progress_goes_on_within_an_epoch() -> None:
 
 def test_an_epoch_tells_what_share_of_it_waited_for_input() -> None:
     assert epoch_line(EPOCH | {"seconds": 20.0, "waiting_s": 1.0}).endswith("80 patches/s, 5 % waiting for input")
+
+
+def test_an_epoch_tells_which_shards_it_had_while_others_arrive() -> None:
+    arriving = {"shards": 3, "shards_expected": 5, "validation_complete": False}
+    assert epoch_line(EPOCH | arriving).endswith("0.900 (not all of its patches), 80 patches/s, 3 of 5 shards")
+    assert epoch_line(EPOCH | {"shards": 5, "shards_expected": 5, "validation_complete": True}) == epoch_line(EPOCH)
+    waiting = {"event": "waiting", "epoch": 3, "shards": 3, "why": "the last epochs need all shards"}
+    assert progress_of(waiting, 4) == (50.0, "epoch 3/4 waits: the last epochs need all shards")
