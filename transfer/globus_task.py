@@ -271,4 +271,5 @@ def _seconds(task: dict[str, Any]) -> float | None:
         begun, ended = (datetime.fromisoformat(str(task[name])) for name in ("request_time", "completion_time"))
     except (KeyError, ValueError):
         return None
-    return max(0.0, (ended - begun).total_seconds())
+    seconds = (ended - begun).total_seconds()
+    return seconds if seconds >= 0 else None  # its clock was set back meanwhile

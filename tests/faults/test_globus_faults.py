@@ -6,6 +6,7 @@ import errno
 import logging
 import os
 import threading
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -126,6 +127,19 @@ def test_a_bit_that_flips_on_the_way_is_sent_again_and_told(
     assert states(route.move(batch)) == {"done"}
     assert_whole(route, batch)
     assert caplog.text.count("CHECKSUM_ERROR") >= 1
+
+
+def test_bits_that_flip_each_time_leave_what_was_there(route: Route, service: GlobusService) -> None:
+    service.plan.flips["001.bin"] = 1_000_000
+    batch = filled(route)
+    (route.there / "part").mkdir(exist_ok=True)
+    (route.there / "part/001.bin").write_bytes(b"what was there")
+    outcomes = route.move(batch, IMPATIENT)
+    assert [(one.state, one.kind) for one in outcomes] == [("done", None), ("failed", "integrity"), ("done", None)]
+    assert "CHECKSUM_ERROR" in str(outcomes[1].error)
+    assert (route.there / "part/001.bin").read_bytes() == b"what was there"
+    assert all(task.status != "ACTIVE" for task in service.transfers)
+    assert route.litter() == []
 
 
 def test_one_changed_file_among_many_fails_alone(route: Route, service: GlobusService) -> None:
@@ -368,6 +382,9 @@ def test_the_task_is_what_we_promise(route: Route, service: GlobusService) -> No
         "sync_level": 3,
     }
     assert [name for name in document if name.startswith("notify") and document[name]] == []
+    assert route.destination.globus is not None
+    left = datetime.fromisoformat(document["deadline"]) - datetime.now(UTC)
+    assert abs(left - timedelta(hours=route.destination.globus.deadline_h)) < timedelta(minutes=1)
     assert document["label"].startswith("CamNet run xxx")
     assert len(document["label"]) == 128
     item, entry = document["DATA"][0], batch.entries[0]
