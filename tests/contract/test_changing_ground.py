@@ -1,4 +1,7 @@
-"""What happens to a transfer while others work on the same files; asked of one way of every protocol."""
+"""What happens to a transfer while others work on the same files.
+
+What `transfer.carried` or `transfer.engine` does for all its protocols is asked of one or two of them.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,6 @@ from tests.services.sshd_route import CHUNK_BYTES, QUICK, Route, random_bytes
 from transfer.journal import Journal, Target
 from transfer.model import Batch
 
-ONE_OF_EACH = ["local", "streams push", "tls pull", "sftp pull", "scp push", "rsync push", "fdt push", "gridftp push"]
 SEGMENT_BYTES = 64 * CHUNK_BYTES
 SMALL_BYTES = 4 << 20
 HOLD = "import fcntl, sys; file = open(sys.argv[1], 'a'); fcntl.flock(file, 2); print(flush=True); sys.stdin.read()"
@@ -41,7 +43,7 @@ def held_by_another(path: Path) -> Iterator[subprocess.Popen[bytes]]:
             holder.kill()
 
 
-@pytest.mark.parametrize("route", ONE_OF_EACH, indirect=True)
+@pytest.mark.parametrize("route", ["local", "streams push", "sftp pull", "rsync push"], indirect=True)
 def test_the_lock_of_a_living_process_is_respected_and_that_of_a_dead_one_is_not(route: Route) -> None:
     route.put({"a.bin": random_bytes(3 * CHUNK_BYTES)})
     batch = route.batch("a.bin")
@@ -60,7 +62,7 @@ def test_the_lock_of_a_living_process_is_respected_and_that_of_a_dead_one_is_not
     assert route.litter() == []
 
 
-@pytest.mark.parametrize("route", [*ONE_OF_EACH, "globus folders"], indirect=True)
+@pytest.mark.parametrize("route", ["local", "tls pull", "sftp pull", "rsync push", "globus folders"], indirect=True)
 def test_signals_that_come_in_between_do_no_harm(route: Route) -> None:
     """Every call of the system that can be interrupted is."""
     route.put({"a.bin": random_bytes(20 * CHUNK_BYTES), "b.bin": b"b", "c.bin": b"c"})
@@ -79,9 +81,7 @@ def test_signals_that_come_in_between_do_no_harm(route: Route) -> None:
     assert route.digest_there("a.bin") == batch.entries[0].digest
 
 
-@pytest.mark.parametrize(
-    "route", ["streams push", "streams pull", "gridftp push", "gridftp third-party"], indirect=True
-)
+@pytest.mark.parametrize("route", ["streams push", "gridftp third-party"], indirect=True)
 def test_sizes_at_the_borders_of_groups_and_segments(route: Route) -> None:
     """A segment of GridFTP has 64 chunks; streams takes files up to 4 MiB for small ones where chunks are larger."""
     border = SEGMENT_BYTES if route.protocol == "gridftp" else SMALL_BYTES
@@ -95,8 +95,8 @@ def test_sizes_at_the_borders_of_groups_and_segments(route: Route) -> None:
 
 
 SWAPPED = {
-    **dict.fromkeys(("local", "streams push", "streams pull", "tls push", "sftp push"), (1, 40 * CHUNK_BYTES, None)),
-    **dict.fromkeys(("scp push", "rsync push", "rsync pull", "fdt push"), (1, 1500000, 1.0)),
+    **dict.fromkeys(("local", "streams push", "sftp push"), (1, 40 * CHUNK_BYTES, None)),
+    **dict.fromkeys(("scp push", "rsync push", "fdt push"), (1, 1500000, 1.0)),
     "gridftp push": (1, 3 * SEGMENT_BYTES, None),
 }
 """Streams, bytes and the limit in MB/s that lets a program last long enough."""
@@ -124,7 +124,7 @@ def test_a_folder_that_becomes_a_link_on_the_way_leads_nowhere(
     assert [(path.name, path.read_bytes()) for path in outside.iterdir()] == [("a.bin", b"precious")]
 
 
-@pytest.mark.parametrize("route", ["local", "streams push", "streams pull", "tls pull", "sftp pull"], indirect=True)
+@pytest.mark.parametrize("route", ["local", "streams pull", "sftp pull"], indirect=True)
 def test_a_source_folder_that_becomes_a_link_on_the_way_is_not_read(route: Route, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
@@ -144,12 +144,13 @@ def test_a_source_folder_that_becomes_a_link_on_the_way_is_not_read(route: Route
 
 
 # Of a partial file that is ours already, SFTP and the programs do not tell that it has got a second name.
-HALF_ARRIVED = ["local", "streams push", "tls pull", "sftp pull"]
-
-
 @pytest.mark.parametrize(
     ("route", "begun"),
-    [*((way, False) for way in ONE_OF_EACH), *((way, True) for way in HALF_ARRIVED)],
+    [
+        *((way, False) for way in ("local", "streams push", "sftp push", "scp push")),
+        ("local", True),
+        ("tls push", True),
+    ],
     indirect=["route"],
 )
 def test_a_partial_file_with_a_second_name_is_not_written_to(route: Route, tmp_path: Path, begun: bool) -> None:

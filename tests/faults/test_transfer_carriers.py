@@ -123,7 +123,7 @@ def test_a_dropped_connection_is_survived(
 
 @pytest.mark.parametrize(
     ("way", "direction", "fault"),
-    [(*OVER_SSH[0], "stall"), (*OVER_SSH[3], "stall"), (*OVER_SSH[1], "trickle"), (*OVER_SSH[2], "trickle")],
+    [(*OVER_SSH[0], "stall"), (*OVER_SSH[3], "stall"), (*OVER_SSH[2], "trickle")],
 )
 def test_a_stall_ends_the_program(
     tmp_path: Path,
@@ -137,7 +137,7 @@ def test_a_stall_ends_the_program(
     route.put({"a.bin": random_bytes(FILE_BYTES)})
     batch = route.batch("a.bin")
     proxy.arm(fault, after_bytes=FILE_BYTES // 2, direction=direction)
-    assert states(route.move(batch, QUICK.model_copy(update={"stall_s": 1.5}))) == [("done", None)]
+    assert states(route.move(batch, QUICK.model_copy(update={"stall_s": 2.0}))) == [("done", None)]
     assert route.digest_there("a.bin") == batch.entries[0].digest
     assert [row.outcome for row in route.ledger.read()] == ["failed", "done"]
     assert proxy.fired == 1
@@ -151,7 +151,7 @@ def test_a_byte_a_second_is_a_stall(tmp_path: Path) -> None:
     assert next(came) > 2
 
 
-@pytest.mark.parametrize(("way", "direction"), OVER_SSH)
+@pytest.mark.parametrize(("way", "direction"), OVER_SSH[::3])
 def test_a_flipped_bit_on_the_way_breaks_the_connection_and_not_the_file(
     tmp_path: Path, sshd: LoopbackSshd, proxy: ChaosProxy, way: str, direction: Literal["up", "down"]
 ) -> None:
@@ -166,8 +166,9 @@ def test_a_flipped_bit_on_the_way_breaks_the_connection_and_not_the_file(
     assert route.litter() == []
 
 
-@pytest.mark.parametrize("way", ["scp push", "rsync pull", "fdt push", "gridftp push"])
-@pytest.mark.parametrize("times", [1, 9])
+@pytest.mark.parametrize(
+    ("way", "times"), [("scp push", 1), ("scp push", 9), ("rsync pull", 9), ("fdt push", 9), ("gridftp push", 9)]
+)
 def test_damaged_bytes_are_sent_again_once_and_never_get_the_final_name(
     tmp_path: Path, sshd: LoopbackSshd, monkeypatch: pytest.MonkeyPatch, way: str, times: int
 ) -> None:
@@ -202,7 +203,7 @@ def test_damaged_bytes_are_sent_again_once_and_never_get_the_final_name(
     assert route.litter() == []
 
 
-@pytest.mark.parametrize("way", ["scp push", "rsync push"])
+@pytest.mark.parametrize("way", ["scp push"])
 def test_a_drop_after_the_last_byte_and_before_the_rename_sends_nothing_again(
     tmp_path: Path, sshd: LoopbackSshd, proxy: ChaosProxy, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
@@ -245,8 +246,14 @@ def test_a_new_version_does_not_go_on_from_the_old_partial(tmp_path: Path, sshd:
 
 
 @needs_root
-@pytest.mark.parametrize("way", ["scp push", "rsync push", "rsync pull", "fdt push", "gridftp push", "streams push"])
-@pytest.mark.parametrize("trouble", ["full", "read-only"])
+@pytest.mark.parametrize(
+    ("way", "trouble"),
+    [
+        *((way, "full") for way in ("scp push", "rsync push", "fdt push", "gridftp push")),
+        ("rsync pull", "read-only"),
+        ("streams push", "read-only"),
+    ],
+)
 def test_a_folder_for_temporary_files_that_is_of_no_use_is_named(
     tmp_path: Path, sshd: LoopbackSshd, monkeypatch: pytest.MonkeyPatch, way: str, trouble: str
 ) -> None:
@@ -357,8 +364,14 @@ def test_a_source_that_changes_on_the_way_is_noticed(tmp_path: Path, sshd: Loopb
     assert route.litter() == []
 
 
-@pytest.mark.parametrize("way", ["scp push", "rsync pull", "fdt push"])
-@pytest.mark.parametrize("case", ["unknown", "changed", "revoked", "authority"])
+@pytest.mark.parametrize(
+    ("way", "case"),
+    [
+        *((way, case) for way in ("scp push", "rsync pull", "fdt push") for case in ("unknown", "changed")),
+        ("scp push", "revoked"),
+        ("scp push", "authority"),
+    ],
+)
 def test_a_host_that_cannot_prove_itself_is_refused(tmp_path: Path, sshd: LoopbackSshd, way: str, case: str) -> None:
     route = route_of(tmp_path / "sites", way, stranger_of(sshd, tmp_path, case))
     route.put({"a.bin": b"abc"})

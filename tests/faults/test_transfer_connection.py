@@ -238,9 +238,14 @@ def data_proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[ChaosProxy]:
         yield proxy
 
 
-@pytest.mark.parametrize(("way", "direction"), [("tls push", "up"), ("tls pull", "down")])
 @pytest.mark.parametrize(
-    ("fault", "share"), [("drop", 0.0), ("drop", 0.01), ("drop", 0.5), ("drop", 0.999), ("flip", 0.5), ("trickle", 0.5)]
+    ("way", "direction", "fault", "share"),
+    [
+        *(("tls push", "up", "drop", share) for share in (0.0, 0.01, 0.5, 0.999)),
+        ("tls pull", "down", "drop", 0.5),
+        ("tls push", "up", "flip", 0.5),
+        ("tls pull", "down", "trickle", 0.5),
+    ],
 )
 def test_a_data_connection_that_fails_is_opened_again(
     tmp_path: Path,
@@ -299,10 +304,10 @@ def test_a_digest_takes_as_long_as_it_takes_while_the_far_side_lives(tmp_path: P
     with slow_digests(tmp_path) as server:
         route = route_of(tmp_path / "x", "sftp push", account_of(server))
         route.put({"a.bin": random_bytes(2 * CHUNK_BYTES)})
-        assert route.move(route.batch("a.bin"), QUICK.model_copy(update={"stall_s": 0.6}))[0].state == "done"
+        assert route.move(route.batch("a.bin"), QUICK.model_copy(update={"stall_s": 1.2}))[0].state == "done"
     (row,) = route.ledger.read()
     assert row.verified_by == "sha256sum at the far side"
-    assert row.verify_seconds > 1.5
+    assert row.verify_seconds > 2.5
 
 
 def test_a_black_hole_while_nothing_is_sent_is_noticed_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -318,24 +323,24 @@ def test_a_black_hole_while_nothing_is_sent_is_noticed_too(tmp_path: Path, monke
             ping(self)
 
         monkeypatch.setattr(SftpSession, "ping", into_the_hole)
-        options = QUICK.model_copy(update={"stall_s": 0.6, "attempts": 2})
+        options = QUICK.model_copy(update={"stall_s": 1.2, "attempts": 2})
         assert route.move(route.batch("a.bin"), options)[0].state == "done"
         assert proxy.fired == 1
     failed, done = route.ledger.read()
-    assert "no progress for 0.6 s" in str(failed.error)
+    assert "no progress for 1.2 s" in str(failed.error)
     assert (done.outcome, done.wire_bytes) == ("done", 0)
 
 
 @contextmanager
 def slow_digests(folder: Path) -> Iterator[LoopbackSshd]:
-    """A server whose account has no Python, and whose sha256sum says nothing for 2 s."""
+    """A server whose account has no Python, and whose sha256sum says nothing for 3 s."""
     programs = folder / "programs"
     programs.mkdir()
     for name in ("sh", "xargs", "sleep"):
         (programs / name).symlink_to(str(shutil.which(name)))
     slow = programs / "sha256sum"
     slow.write_text(
-        f'#!/bin/sh\ncase "$*" in */dev/null) ;; *) sleep 2;; esac\nexec {shutil.which("sha256sum")} "$@"\n'
+        f'#!/bin/sh\ncase "$*" in */dev/null) ;; *) sleep 3;; esac\nexec {shutil.which("sha256sum")} "$@"\n'
     )
     slow.chmod(0o755)
     setting = f'ForceCommand PATH={programs}; export PATH; eval "$SSH_ORIGINAL_COMMAND"'
@@ -343,7 +348,7 @@ def slow_digests(folder: Path) -> Iterator[LoopbackSshd]:
         yield server
 
 
-@pytest.mark.parametrize("way", ["sftp push", "streams push", "scp push", "rsync push"])
+@pytest.mark.parametrize("way", PUSHES)  # the programs begin with the connection of sftp
 @pytest.mark.parametrize("asked", ["passphrase", "password"])
 def test_nobody_is_asked_for_a_password(tmp_path: Path, sshd: LoopbackSshd, way: str, asked: str) -> None:
     account = account_of(sshd)
@@ -362,6 +367,6 @@ def test_nobody_is_asked_for_a_password(tmp_path: Path, sshd: LoopbackSshd, way:
         start = time.monotonic()
         with pytest.raises(InputError, match=words) as refusal:
             route.move(route.batch("a.bin"))
-    assert time.monotonic() - start < 4
+    assert time.monotonic() - start < 10
     assert refusal.value.remedy
     assert all(row.retries == 0 for row in route.ledger.read())

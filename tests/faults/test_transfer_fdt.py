@@ -187,7 +187,7 @@ def test_a_server_that_goes_away_in_the_middle_is_started_again(
             for process in hit:
                 process.kill() if trouble == "killed" else process.suspend()
 
-    options = QUICK.model_copy(update={"limit_mb_per_s": 2.0, "stall_s": 1.0})
+    options = QUICK.model_copy(update={"limit_mb_per_s": 2.0, "stall_s": 2.0})
     (outcome,) = route.move(batch, options, trip)
     assert hit
     assert outcome.state == "done"

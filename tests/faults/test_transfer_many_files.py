@@ -73,18 +73,18 @@ def measured(folder: Path, way: str, sshd: LoopbackSshd, files: dict[str, int]) 
     return found
 
 
-@pytest.mark.parametrize(("way", "files"), [("local", 1500), ("streams push", 3000), ("rsync push", 1500)])
+@pytest.mark.parametrize(("way", "files"), [("local", 600), ("streams push", 2000)])
 def test_many_tiny_files_take_no_more_descriptors_and_little_memory(
     tmp_path: Path, sshd: LoopbackSshd, way: str, files: int
 ) -> None:
-    few = measured(tmp_path / "few", way, sshd, {f"{k:06}": 5 for k in range(200)})
+    few = measured(tmp_path / "few", way, sshd, {f"{k:06}": 5 for k in range(100)})
     many = measured(tmp_path / "many", way, sshd, {f"{k % 10}/{k:06}": 5 for k in range(files)})
     assert few["states"] == many["states"] == ["done"]
     assert int(str(many["descriptors"])) <= int(str(few["descriptors"])) + 60
     assert int(str(many["grown_kib"])) - int(str(few["grown_kib"])) < files * 6
 
 
-@pytest.mark.parametrize("way", ["local", "streams push", "sftp pull"])
+@pytest.mark.parametrize("way", ["local", "streams push"])
 def test_a_large_sparse_file_takes_no_more_memory_than_its_chunks(tmp_path: Path, sshd: LoopbackSshd, way: str) -> None:
     found = measured(tmp_path, way, sshd, {"sparse.bin": 200 * MIB + 1})
     assert found["states"] == ["done"]
@@ -123,7 +123,7 @@ print(outcome.model_dump_json())
 """
 
 
-@pytest.mark.parametrize("way", ["local", "sftp push", "streams push", "scp push", "rsync push"])
+@pytest.mark.parametrize("way", ["local", "sftp push", "streams push", "scp push"])
 def test_too_few_descriptors_are_fatal_and_named(tmp_path: Path, sshd: LoopbackSshd, way: str) -> None:
     """They do not come back by waiting: one attempt, one clear error."""
     route = route_of(tmp_path / "sites", way, account_of(sshd))
