@@ -129,15 +129,17 @@ def test_a_bit_that_flips_on_the_way_is_sent_again_and_told(
     assert caplog.text.count("CHECKSUM_ERROR") >= 1
 
 
-def test_bits_that_flip_each_time_leave_what_was_there(route: Route, service: GlobusService) -> None:
-    service.plan.flips["001.bin"] = 1_000_000
-    batch = filled(route)
-    (route.there / "part").mkdir(exist_ok=True)
-    (route.there / "part/001.bin").write_bytes(b"what was there")
-    outcomes = route.move(batch, IMPATIENT)
-    assert [(one.state, one.kind) for one in outcomes] == [("done", None), ("failed", "integrity"), ("done", None)]
-    assert "CHECKSUM_ERROR" in str(outcomes[1].error)
-    assert (route.there / "part/001.bin").read_bytes() == b"what was there"
+def test_bits_that_flip_each_time_leave_what_was_there(tmp_path: Path, service: GlobusService) -> None:
+    route = globus_route(tmp_path / "sites", service, "globus only")
+    service.plan.flips["000.bin"] = 1_000_000
+    service.plan.block_s = 0.05
+    batch = filled(route, 1)
+    (route.there / "part").mkdir()
+    (route.there / "part/000.bin").write_bytes(b"what was there")
+    (outcome,) = route.move(batch)
+    assert (outcome.state, outcome.kind) == ("failed", "integrity")
+    assert "was damaged on its way, 4 times" in str(outcome.error)
+    assert (route.there / "part/000.bin").read_bytes() == b"what was there"
     assert all(task.status != "ACTIVE" for task in service.transfers)
     assert route.litter() == []
 
