@@ -85,7 +85,7 @@ def test_no_secret_is_ever_told(
         known.update(line for line in key.splitlines() if len(line) > 20 and not line.startswith("-----"))
         return certificate, key
 
-    monkeypatch.setattr(data_port.secrets, "token_bytes", token)
+    monkeypatch.setattr(secrets, "token_bytes", token)
     monkeypatch.setattr(data_port, "_self_signed", self_signed)
     with route_over(tmp_path, way, sshd, known) as route:
         told = told_by(route, tmp_path, trouble)

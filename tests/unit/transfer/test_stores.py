@@ -116,8 +116,8 @@ def test_a_folder_is_removed_when_it_is_empty(store: ByteStore) -> None:
 
 def test_an_account_is_talked_to_with_aes_gcm(sshd: LoopbackSshd) -> None:
     with closing(SftpStore(account_of(sshd), "/tmp", stall_s=5.0)) as store:  # noqa: S108 - nothing is written
-        transport = store._connection.transport
-        assert (transport.remote_cipher, transport.local_cipher) == ("aes128-gcm@openssh.com",) * 2
+        chosen = vars(store._connection.transport)
+        assert (chosen["remote_cipher"], chosen["local_cipher"]) == ("aes128-gcm@openssh.com",) * 2
 
 
 def test_a_file_is_flushed_before_it_gets_its_name(store: ByteStore, monkeypatch: pytest.MonkeyPatch) -> None:
