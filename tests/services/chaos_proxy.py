@@ -49,7 +49,11 @@ class ChaosProxy:
                 client, _ = listener.accept()
             except OSError:
                 return
-            server = socket.create_connection(("127.0.0.1", self.target_port))
+            try:
+                server = socket.create_connection(("127.0.0.1", self.target_port))
+            except OSError:  # nobody listens there any more: the client finds out too
+                client.close()
+                continue
             with self._mutex:
                 self.connections += 1
                 self._open += [client, server]
