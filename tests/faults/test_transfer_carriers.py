@@ -137,9 +137,12 @@ def test_a_stall_ends_the_program(
     route.put({"a.bin": random_bytes(FILE_BYTES)})
     batch = route.batch("a.bin")
     proxy.arm(fault, after_bytes=FILE_BYTES // 2, direction=direction)
-    assert states(route.move(batch, QUICK.model_copy(update={"stall_s": 2.0}))) == [("done", None)]
+    assert states(route.move(batch, QUICK.model_copy(update={"stall_s": 3.0}))) == [("done", None)]
     assert route.digest_there("a.bin") == batch.entries[0].digest
-    assert [row.outcome for row in route.ledger.read()] == ["failed", "done"]
+    # A login that takes longer than stall_s, on a busy machine, is one more attempt.
+    *failed, done = route.ledger.read()
+    assert {row.outcome for row in failed} == {"failed"}
+    assert done.outcome == "done"
     assert proxy.fired == 1
 
 
