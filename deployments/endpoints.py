@@ -8,7 +8,7 @@ from uuid import UUID
 
 from pydantic import Field, field_validator
 
-from tasks.artifacts import Record
+from tasks.artifacts import HostName, OneLine, Record, UserName
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 
@@ -16,12 +16,12 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 class SshEndpoint(Record):
     """An SSH account at the site, reached with a key and a known host key."""
 
-    host: str
+    host: HostName
     port: int = Field(22, ge=1, le=65535)
-    user: str
+    user: UserName
     key: Path
     known_hosts: Path
-    root: str | None = Field(None, description="the site's root as this account sees it; default: the root itself")
+    root: OneLine | None = Field(None, description="the site's root as this account sees it; default: the root itself")
     data_ports: tuple[Port, Port] | None = Field(
         None, description="first and last port that is open for data beside SSH, for the protocol streams"
     )
@@ -38,10 +38,10 @@ class GridftpEndpoint(Record):
     """A GridFTP server at the site."""
 
     url: str = Field(
-        pattern=r"^(sshftp|gsiftp|ftp)://[^/\s@]+$",
+        pattern=r"^(sshftp|gsiftp|ftp)://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_][A-Za-z0-9_.-]*)(:[0-9]{1,5})?$",
         description="sshftp://HOST:22 (started over SSH), gsiftp://HOST:2811 (certificates) or ftp://HOST:2811 (none)",
     )
-    root: str | None = Field(None, description="the site's root as the server sees it; default: the root itself")
+    root: OneLine | None = Field(None, description="the site's root as the server sees it; default: the root itself")
     server: str | None = Field(
         None, pattern=r"^[\w./~+-]+$", description="sshftp: program at the site that is started over SSH"
     )
@@ -54,7 +54,7 @@ class GlobusEndpoint(Record):
     """A Globus collection of the site."""
 
     collection: UUID = Field(description="id of the collection")
-    root: str = Field("/", description="the site's root as a path of the collection")
+    root: OneLine = Field("/", description="the site's root as a path of the collection")
     credentials: Path = Field(description="token or client file; only its owner may read it (mode 600)")
     kind: Literal["mapped", "guest"] = Field(
         "mapped", description="mapped collections ask for a consent of their own (data_access)"
@@ -67,6 +67,6 @@ class FdtEndpoint(Record):
     """The Fast Data Transfer tool at the site."""
 
     jar: Path = Field(description="path of the jar at the site")
-    java: str = "java"
+    java: OneLine = "java"
     port: int = Field(54321, ge=1024, le=65000, description="first port that its servers may listen at")
     ports: int = Field(20, ge=2, le=500, description="how many ports from there on; each transfer takes two")

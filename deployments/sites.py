@@ -158,6 +158,8 @@ def _expanded(path: Path, source: Path) -> Path:
         expanded = Path(os.path.expandvars(path)).expanduser()
     except RuntimeError as error:
         raise InputError(f"{str(path)!r}: {error}", subject=source, remedy="write the path in full") from error
+    if any(ord(character) < 32 or ord(character) == 127 for character in str(expanded)):
+        raise InputError(f"{str(path)!r} has control characters", subject=source, remedy="name a path without them")
     if "$" in str(expanded):
         raise InputError(
             f"{str(path)!r} has a variable that is not set", subject=source, remedy="set it, or write the path in full"

@@ -32,6 +32,10 @@ def safe_relative_path(path: str) -> str:
 
 R = TypeVar("R", bound=Record)
 RelativePath = Annotated[str, AfterValidator(safe_relative_path)]
+# Programs are given these as arguments and lines of files: none may look like an option or begin a new line.
+HostName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_:][A-Za-z0-9_.:-]*$", max_length=255)]
+UserName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.][A-Za-z0-9_.@+\\-]*$", max_length=255)]
+OneLine = Annotated[str, Field(min_length=1, pattern=r"^[^\x00-\x1f\x7f]+$")]
 
 
 class Artifact(Record):

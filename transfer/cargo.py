@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from tasks.errors import CamNetError
 from transfer.file_move import Effort, FileMove
 from transfer.journal import Journal, Target
-from transfer.ledger import LedgerRow, megabits_per_s
+from transfer.ledger import LedgerRow, measured
 from transfer.manifest import Entry
 from transfer.model import Batch
 from transfer.ranges import Range
@@ -62,7 +62,7 @@ class Item:
                 "retries": retries,
                 "outcome": self.state,
                 "error": str(self.fault) if self.fault else ("interrupted" if self.state == "failed" else None),
-                "megabits_per_s": megabits_per_s(self.effort.wire_bytes, self.effort.wire_seconds),
+                **measured(self.effort.wire_bytes, self.effort.wire_seconds),
                 **asdict(self.effort),
             }
         )

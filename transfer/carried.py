@@ -229,6 +229,9 @@ class CarriedMover:
         watch = Watch(lambda: lane.destination, loads, tell)
         started_s, startup_s, fault = time.monotonic(), 0.0, None
         try:
+            for part in parts:
+                if part.range[0]:  # programs follow links, and the tree may have changed since the part before
+                    lane.destination.stat(part.item.target.partial)
             startup_s = self._carrier.carry(loads, watch, self._brake)
         except (InputError, PolicyRefusal):
             for part in parts:

@@ -103,7 +103,7 @@ def _rates(rows: Iterable[LedgerRow], about_bytes: float | None, names: Sequence
     for row in rows:
         seconds = row.startup_seconds + row.wire_seconds + row.verify_seconds
         alike = about_bytes is None or about_bytes / _SIZE_FACTOR <= row.file_bytes <= about_bytes * _SIZE_FACTOR
-        whole = row.outcome == "done" and row.wire_bytes == row.file_bytes > 0 and seconds > 0
+        whole = row.outcome == "done" and row.wire_bytes == row.file_bytes > 0 and row.wire_seconds > 0
         if row.protocol in measured and alike and whole:
             measured[row.protocol].append(row.file_bytes * 8 / 1e6 / seconds)
     return {name: median(found) for name, found in measured.items() if len(found) >= _LEAST_ROWS}

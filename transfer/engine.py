@@ -16,7 +16,7 @@ from transfer.faults import fault_of
 from transfer.file_move import Effort, FileMove
 from transfer.journal import Journal, Target
 from transfer.lane import Lane
-from transfer.ledger import Ledger, LedgerRow, megabits_per_s, utc_now
+from transfer.ledger import Ledger, LedgerRow, measured, utc_now
 from transfer.manifest import Entry
 from transfer.model import Batch, Endpoint, Features, Outcome, Progress, TransferOptions, failed_outcome
 from transfer.policy import refuse_forbidden
@@ -188,8 +188,8 @@ class Engine:
             row = row.model_copy(update={"error": str(fault)})
             raise
         finally:
-            rate = megabits_per_s(effort.wire_bytes, effort.wire_seconds)
-            self._ledger.append(row.model_copy(update=asdict(effort) | {"megabits_per_s": rate}))
+            rate = measured(effort.wire_bytes, effort.wire_seconds)
+            self._ledger.append(row.model_copy(update=asdict(effort) | rate))
         return Outcome(path=entry.path, state=state)
 
     def _attempt(

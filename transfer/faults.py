@@ -13,6 +13,7 @@ from tasks.errors import CamNetError, PermanentFault, RetryableFault
 _REMEDIES = {
     errno.ENOSPC: "free some space there, then run the same command again; finished files are kept",
     errno.EDQUOT: "ask for more quota or remove files there, then run the same command again; finished files are kept",
+    errno.EFBIG: "raise the account's limit of file sizes (ulimit -f), or use another file system there",
     errno.EROFS: "mount that file system writable, or name another folder in the site file",
     errno.EACCES: "give the account write permission to that folder (read permission at the source)",
     errno.EPERM: "give the account write permission to that folder (read permission at the source)",

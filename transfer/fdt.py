@@ -16,6 +16,7 @@ from transfer.carrier import Load, Watch
 from transfer.fdt_server import FdtServer, fdt_server
 from transfer.model import Endpoint, Features, TransferOptions
 from transfer.program import program_fault, run_program
+from transfer.scratch import scratch_errors
 from transfer.servers import FdtTool
 from transfer.staging import staging_folder
 
@@ -86,7 +87,8 @@ class FdtCarrier:
             fdt_server(self._account, self._far_tool, brake, timeout_s=self._options.stall_s) as server,
         ):
             names = scratch / "names"
-            names.write_text("".join(f"{line}\n" for line in self._lines(loads, scratch)), encoding="utf-8")
+            with scratch_errors():
+                names.write_text("".join(f"{line}\n" for line in self._lines(loads, scratch)), encoding="utf-8")
 
             def look() -> int:
                 server.listen()

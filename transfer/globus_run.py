@@ -144,7 +144,10 @@ class GlobusRun:
         task.submit()
         started_s = time.monotonic()
         end = task.follow(self.brake, tell)
-        wire_s = time.monotonic() - started_s if is_new else max(1.0, end.seconds or 0.0)
+        wire_s = time.monotonic() - started_s
+        if not is_new:
+            # Nobody of us has seen it begin. Less than the second that the service's clock has counts as one.
+            wire_s = 0.0 if end.seconds is None else max(1.0, end.seconds)
         whole_bytes = sum(item.entry.bytes for item in items)
         for item in items:
             share = item.entry.bytes / whole_bytes if whole_bytes else 1 / len(items)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -12,7 +13,7 @@ from typing import Any
 
 import globus_sdk
 
-from tasks.errors import CamNetError, InputError, PermanentFault
+from tasks.errors import CamNetError, InputError, IntegrityError, PermanentFault
 from transfer.brake import Brake, Cancelled
 from transfer.cargo import Item
 from transfer.globus_faults import globus_errors, lasting_fault, task_fault
@@ -24,6 +25,8 @@ _FIRST_LOOK_S, _LAST_LOOK_S = 0.1, 10.0
 _MOST_EVENTS = 100
 _PROGRESS = ("bytes_transferred", "bytes_checksummed", "subtasks_succeeded")
 _LABEL_CHARACTERS = 128
+_MOST_DAMAGES = 4
+"""Times that one file may arrive with another checksum; the service would send it until the deadline."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +119,7 @@ class GlobusTask:
         self._subject = subject
         self._stall_s = stall_s
         self._told: set[tuple[str, str, str]] = set()
+        self._damages: Counter[str] = Counter()
         self._last_event = ""
         self._nice_status = "OK"
 
@@ -189,9 +193,21 @@ class GlobusTask:
                 lasting = lasting_fault(f"{self._nice_status} {self._last_event}".strip(), self._subject)
                 if lasting:
                     self.cancel()
+            if lasting is None and (lasting := self._damaged_fault()):
+                self.cancel()
             brake.wait(pause_s)
             pause_s = min(_LAST_LOOK_S, 1.5 * pause_s)
         return task, lasting
+
+    def _damaged_fault(self) -> PermanentFault | None:
+        for details, times in self._damages.items():
+            if times >= _MOST_DAMAGES:
+                return IntegrityError(
+                    f"was damaged on its way, {times} times ({details})",
+                    subject=self._subject,
+                    remedy="have the disk and memory of both sites checked",
+                )
+        return None
 
     def _look(self) -> dict[str, Any]:
         with globus_errors(self._subject):
@@ -218,6 +234,7 @@ class GlobusTask:
             facts = (time_, code, " ".join(details.split())[:200])
             if event.get("is_error") and facts not in self._told:
                 self._told.add(facts)
+                self._damages[facts[2]] += facts[1] == "CHECKSUM_ERROR"
                 self._last_event = f"{facts[1]} {facts[2]}".strip()
                 _log.warning("%s: Globus task %s: %s", self._subject, self._record.task_id, self._last_event)
 
@@ -271,4 +288,5 @@ def _seconds(task: dict[str, Any]) -> float | None:
         begun, ended = (datetime.fromisoformat(str(task[name])) for name in ("request_time", "completion_time"))
     except (KeyError, ValueError):
         return None
-    return max(0.0, (ended - begun).total_seconds())
+    seconds = (ended - begun).total_seconds()
+    return seconds if seconds >= 0 else None  # its clock was set back meanwhile

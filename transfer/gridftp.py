@@ -9,7 +9,7 @@ import socket
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 from tasks.errors import InputError
@@ -23,6 +23,7 @@ from transfer.model import Endpoint, Features, TransferOptions
 from transfer.open_store import open_store
 from transfer.openssh import write_ssh_config
 from transfer.program import run_program
+from transfer.scratch import scratch_errors
 
 _log = logging.getLogger(__name__)
 _CHUNKS_IN_SEGMENT = 64
@@ -136,7 +137,8 @@ class GridftpCarrier:
         return ["-p", str(self._options.streams), *part, *self._urls(load)]
 
     def _many(self, loads: Sequence[Load], file: Path) -> list[str]:
-        file.write_text("".join(f"{' '.join(self._urls(load))} {_part(load)}\n" for load in loads), "ascii")
+        with scratch_errors():
+            file.write_text("".join(f"{' '.join(self._urls(load))} {_part(load)}\n" for load in loads), "ascii")
         # Pipelined commands are for third-party transfers; elsewhere the tool crashes on some errors with them.
         pipelined = ["-pp"] if all(end.server for end in self._ends) else []
         sessions = min(_MOST_SESSIONS, self._options.streams)
@@ -166,7 +168,8 @@ class GridftpCarrier:
         if not any(end.scheme == "gsiftp" for end in self._ends):
             # Nobody's certificate is looked at, but the tool wants a folder to be there.
             authorities = scratch / "authorities"
-            authorities.mkdir()
+            with scratch_errors():
+                authorities.mkdir()
         found = {"X509_USER_PROXY": self._proxy, "X509_CERT_DIR": authorities}
         return {name: str(path) for name, path in found.items() if path}
 
@@ -240,7 +243,9 @@ def _told(output: Path) -> tuple[int, float]:
 @contextmanager
 def _scratch_folder() -> Iterator[Path]:
     """Make a folder whose path a shell does not take apart."""
-    with tempfile.TemporaryDirectory(prefix="camnet-gridftp-") as folder:
+    with ExitStack() as stack:
+        with scratch_errors():
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="camnet-gridftp-"))
         if not _PLAIN_PATH.fullmatch(folder):
             raise InputError("has spaces or signs", subject=folder, remedy="set TMPDIR to a folder with a plain name")
         yield Path(folder)

@@ -39,7 +39,10 @@ class LedgerRow(Record):
     verify_seconds, verified_by
         Time for the digest at the destination, and how it was found.
     megabits_per_s
-        ``wire_bytes · 8 / 10^6 / wire_seconds``; None when nothing was sent.
+        ``wire_bytes · 8 / 10^6 / wire_seconds``; None when nothing was sent, or in no time.
+    flag
+        ``no time``: bytes were sent, but the clock did not go on meanwhile, or went back (that of a service; our own
+        is monotonic). Such a row counts for no rate.
     retries
         Attempts at this file before this one, in the same call.
     bytes_resent
@@ -62,6 +65,7 @@ class LedgerRow(Record):
     verify_seconds: float = Field(0.0, ge=0)
     verified_by: str | None = None
     megabits_per_s: float | None = None
+    flag: Literal["no time"] | None = None
     retries: int = Field(0, ge=0)
     bytes_resent: int = Field(0, ge=0)
     outcome: Literal["done", "already", "failed"]
@@ -98,6 +102,12 @@ class Ledger:
         if unread:
             _log.warning("%s: %d rows cannot be read and were left out", self.path, unread)
         return rows
+
+
+def measured(wire_bytes: int, wire_seconds: float) -> dict[str, float | str | None]:
+    """Give the fields `megabits_per_s` and `flag` of a row."""
+    flag = "no time" if wire_bytes and wire_seconds <= 0 else None
+    return {"megabits_per_s": megabits_per_s(wire_bytes, wire_seconds), "flag": flag}
 
 
 def megabits_per_s(wire_bytes: int, wire_seconds: float) -> float | None:

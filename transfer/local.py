@@ -67,7 +67,7 @@ class LocalStore:
         """See `ByteStore.write`."""
         with self._folder_of(path, create=True) as (folder, name):
             self._is_file(folder, name, path)
-            descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o666, dir_fd=folder)
+            descriptor = self._open_to_write(folder, name, path)
         try:
             for block in blocks:
                 left = memoryview(block)
@@ -98,7 +98,7 @@ class LocalStore:
         try:
             with self._folder_of(path, create=True) as (folder, name):
                 self._is_file(folder, name, path)
-                writing = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o666, dir_fd=folder)
+                writing = self._open_to_write(folder, name, path)
             try:
                 end = offset_bytes + size_bytes
                 while offset_bytes < end:
@@ -181,6 +181,18 @@ class LocalStore:
         except FileExistsError:
             pass  # another stream was faster; what it made is opened with the same care
         return os.open(name, flags, dir_fd=parent)
+
+    def _open_to_write(self, folder: int, name: str, path: str) -> int:
+        """Open a file that is made where it is missing; one that has a second name may lie outside of the root too."""
+        descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o666, dir_fd=folder)
+        if os.fstat(descriptor).st_nlink > 1:
+            os.close(descriptor)
+            raise PermanentFault(
+                "has a second name (a hard link), under which it would be changed too",
+                subject=self._root / path,
+                remedy="remove that file, and run the same command again",
+            )
+        return descriptor
 
     def _is_file(self, folder: int, name: str, path: str) -> bool:
         """Whether a regular file is there; anything else that is there is refused."""

@@ -7,6 +7,7 @@ atomically: if it is there, all that it names is complete.
 from __future__ import annotations
 
 import json
+import os
 import unicodedata
 from collections.abc import Iterable
 from functools import cached_property
@@ -189,10 +190,12 @@ def _folded(path: str) -> str:
 def _limited_bytes(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
-            data = file.read(MAX_MANIFEST_BYTES + 1)
+            # Asked before, so that what is too long is not read into memory first.
+            fits = os.fstat(file.fileno()).st_size <= MAX_MANIFEST_BYTES
+            data = file.read(MAX_MANIFEST_BYTES + 1) if fits else b""
     except OSError as error:
         raise InputError(f"cannot be read ({error.strerror})", subject=path, remedy="check the path") from error
-    if len(data) > MAX_MANIFEST_BYTES:
+    if not fits or len(data) > MAX_MANIFEST_BYTES:
         raise InputError(f"has more than {MAX_MANIFEST_BYTES >> 20} MiB", subject=path, remedy=_AGAIN)
     return data
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from tasks.artifacts import Record, RelativePath
+from tasks.artifacts import HostName, OneLine, Record, RelativePath, UserName
 from tasks.errors import CamNetError, IntegrityError, PolicyRefusal, RetryableFault
 from transfer.manifest import Entry
 from transfer.servers import FdtTool, GlobusCollection, GridftpServer
@@ -29,9 +29,9 @@ class SshAccount(Record):
         First and last port that its host can be reached at beside SSH, for data; None: no other port.
     """
 
-    host: str = Field(min_length=1)
+    host: HostName
     port: int = Field(22, ge=1, le=65535)
-    user: str = Field(min_length=1)
+    user: UserName
     key: Path
     known_hosts: Path
     data_ports: tuple[int, int] | None = None
@@ -55,7 +55,7 @@ class Endpoint(Record):
     """
 
     site: str
-    root: str = Field(min_length=1)
+    root: OneLine
     policy: Policy = "open"
     ssh: SshAccount | None = None
     gridftp: GridftpServer | None = None

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tasks.errors import CamNetError, InputError, RetryableFault
+from transfer.known_hosts import place_of_host, place_of_revocation
 from transfer.model import SshAccount
 from transfer.program import program_fault
+from transfer.scratch import scratch_errors
 from transfer.ssh import private_key
 
 _CIPHERS = "aes128-gcm@openssh.com,aes256-gcm@openssh.com,chacha20-poly1305@openssh.com,aes256-ctr"
@@ -36,7 +38,8 @@ def write_ssh_config(
         if commands and name in commands:
             settings |= {"RemoteCommand": commands[name].replace("%", "%%"), "RequestTTY": "no"}
         lines += [f"Host {name}", *(f"  {setting} {value}" for setting, value in settings.items())]
-    path.write_text("\n".join([*lines, ""]))
+    with scratch_errors():
+        path.write_text("\n".join([*lines, ""]))
 
 
 def _settings(account: SshAccount, timeout_s: float) -> dict[str, str]:
@@ -75,9 +78,9 @@ def connection_fault(said: str, account: SshAccount) -> CamNetError:
     subject = f"{account.user}@{account.host}:{account.port}"
     low = said.lower()
     if "host identification has changed" in low or "revoked host key" in low:
-        cause = f"shows a host key that {account.known_hosts} calls revoked"
+        cause = f"shows a host key that {place_of_revocation(account) or account.known_hosts} calls revoked"
         if "host identification has changed" in low:
-            cause = f"shows another host key than {account.known_hosts} has; somebody may be in between"
+            cause = f"shows another host key than {place_of_host(account)} has; somebody may be in between"
         return InputError(
             cause,
             subject=subject,

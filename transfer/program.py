@@ -9,22 +9,27 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import IO
 
 from tasks.artifacts import Record
 from tasks.errors import CamNetError, InputError, PermanentFault, RetryableFault
 from transfer.brake import Brake
+from transfer.scratch import scratch_errors
 
 _LOOK_S = 0.2
 _END_S = 5.0
 _TAIL_BYTES = 16 << 10
+_LEAST_BYTES = 1 << 10
+"""What has to arrive for a connection not to stand still: a link of a byte a second does."""
 _LASTING = {
     "no space left": "free some space there, then run the same command again; finished files are kept",
     "quota exceeded": "ask for more quota or remove files there, then run the same command again",
     "permission denied": "give the account write permission to that folder (read permission at the source)",
     "read-only file system": "mount that file system writable, or name another folder in the site file",
     "no such file": "make the manifest again, then transfer again",
+    "file too large": "raise the account's limit of file sizes (ulimit -f), or use another file system there",
 }
 
 
@@ -59,7 +64,7 @@ def run_program(
     brake
         Ends the program when it is stopped.
     stall_s
-        The program is ended when `arrived_bytes` has not grown for so long.
+        The program is ended when `arrived_bytes` has not grown by 1 KiB for so long.
     arrived_bytes
         Says how much has arrived by now; asked five times a second at most.
     environment
@@ -80,7 +85,9 @@ def run_program(
         raise InputError(
             "there is no such program on this machine", subject=arguments[0], remedy="install it, or use auto"
         )
-    with _scratch_file(output_path) as output, _scratch_file() as errors:
+    with ExitStack() as stack:
+        with scratch_errors():
+            output, errors = (stack.enter_context(_scratch_file(path)) for path in (output_path, None))
         child = subprocess.Popen(
             [*_dying_with_us(), *arguments],
             stdin=subprocess.DEVNULL,
@@ -133,7 +140,7 @@ def _scratch_file(path: Path | None = None) -> IO[bytes]:
 def _watched(
     child: subprocess.Popen[bytes], brake: Brake, stall_s: float, arrived_bytes: Callable[[], int], name: str
 ) -> int:
-    most_bytes, moved_at_s, next_look_s = -1, time.monotonic(), 0.01
+    most_bytes, moved_at_s, next_look_s = -_LEAST_BYTES, time.monotonic(), 0.01
     while True:
         try:
             return child.wait(timeout=next_look_s)
@@ -141,7 +148,7 @@ def _watched(
             next_look_s = min(_LOOK_S, 2 * next_look_s)
         brake.wait(0)
         arrived = arrived_bytes()
-        if arrived > most_bytes:
+        if arrived >= most_bytes + _LEAST_BYTES:
             most_bytes, moved_at_s = arrived, time.monotonic()
         elif time.monotonic() - moved_at_s > stall_s:
             raise RetryableFault(f"nothing moved for {stall_s:g} s", subject=name, remedy="look at the link")

@@ -14,6 +14,7 @@ from transfer.carrier import Load, Watch
 from transfer.model import Endpoint, Features, SshAccount, TransferOptions
 from transfer.openssh import ssh_arguments, ssh_fault
 from transfer.program import run_program
+from transfer.scratch import scratch_errors
 from transfer.staging import lay_out, staging_folder, sweep_staging
 
 _KIB_IN_MB = 1e6 / 1024
@@ -72,7 +73,8 @@ class RsyncCarrier:
     def _pull_group(self, loads: Sequence[Load], here: Path, names: Path, watch: Watch, brake: Brake) -> None:
         """Pull into a folder beside the partial files, because rsync gives files no other names."""
         # The dot keeps a name that begins with # or ; from being a comment.
-        names.write_bytes(b"".join(f"./{load.source_path}\0".encode() for load in loads))
+        with scratch_errors():
+            names.write_bytes(b"".join(f"./{load.source_path}\0".encode() for load in loads))
         with staging_folder(here) as staging:
 
             def look() -> int:

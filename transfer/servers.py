@@ -8,7 +8,7 @@ from uuid import UUID
 
 from pydantic import Field
 
-from tasks.artifacts import Record
+from tasks.artifacts import OneLine, Record
 
 
 class GridftpServer(Record):
@@ -30,8 +30,8 @@ class GridftpServer(Record):
         For ``gsiftp``: the user's proxy certificate, and the folder of trusted certificate authorities.
     """
 
-    url: str = Field(pattern=r"^(sshftp|gsiftp|ftp)://[^/\s@]+$")
-    root: str | None = None
+    url: str = Field(pattern=r"^(sshftp|gsiftp|ftp)://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_][A-Za-z0-9_.-]*)(:[0-9]{1,5})?$")
+    root: OneLine | None = None
     server: str | None = Field(None, pattern=r"^[\w./~+-]+$")
     encrypted: bool = True
     proxy: Path | None = None
@@ -59,7 +59,7 @@ class GlobusCollection(Record):
     """
 
     collection: UUID
-    root: str = "/"
+    root: OneLine = "/"
     credentials: Path
     kind: Literal["mapped", "guest"] = "mapped"
     only: bool = False
@@ -82,6 +82,6 @@ class FdtTool(Record):
     """
 
     jar: Path
-    java: str = "java"
+    java: OneLine = "java"
     port: int = Field(54321, ge=1024, le=65000)
     ports: int = Field(20, ge=2, le=500)

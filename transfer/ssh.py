@@ -6,10 +6,10 @@ import socket
 from typing import Any, Never
 
 import paramiko
-from paramiko.hostkeys import HostKeyEntry, InvalidHostKey
 from paramiko.pkey import UnknownKeyType
 
 from tasks.errors import InputError
+from transfer.known_hosts import load_known_hosts, place_of_host, place_of_revocation
 from transfer.model import SshAccount
 
 _CIPHERS = (
@@ -43,7 +43,7 @@ class SshConnection:
         key = private_key(account)
         self._client = paramiko.SSHClient()
         self._client.set_missing_host_key_policy(_RefuseUnknown(account))
-        _load_known_hosts(self._client.get_host_keys(), account)
+        load_known_hosts(self._client.get_host_keys(), account)
         self.socket = _connect(account, timeout_s)
         try:
             self._authenticate(account, key, timeout_s)
@@ -98,7 +98,7 @@ class _RefuseUnknown(paramiko.RejectPolicy):
         self._account = account
 
     def missing_host_key(self, client: paramiko.SSHClient, hostname: str, key: paramiko.PKey) -> Never:
-        raise InputError(
+        raise _refused_host(self._account, key) or InputError(
             f"the host key of {hostname} ({key.get_name()} {key.fingerprint}) is not in {self._account.known_hosts}",
             subject=_name(self._account),
             remedy=f"compare it with the key that the site publishes, then add its line to {self._account.known_hosts}",
@@ -138,34 +138,21 @@ def private_key(account: SshAccount) -> paramiko.PKey:
         raise InputError(f"is no usable private key ({error})", subject=account.key, remedy=remedy) from error
 
 
-def _load_known_hosts(keys: paramiko.HostKeys, account: SshAccount) -> None:
-    """Fill `keys` from the account's known_hosts without what it marks as revoked.
-
-    Lines of certificate authorities count as nothing: their hosts stay unknown.
-    """
-    try:
-        lines = [line.strip() for line in account.known_hosts.read_text().splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"cannot be read ({error})",
-            subject=account.known_hosts,
-            remedy=f"write the host key of {account.host} there, as the site publishes it",
-        ) from error
-    plain = [line for line in lines if line and line[0] not in "#@"]
-    revoked = {line.split()[3] for line in lines if line.startswith("@revoked") and len(line.split()) > 3}
-    for line in plain:
-        try:
-            entry = HostKeyEntry.from_line(" ".join(line.split()))
-        except (InvalidHostKey, ValueError) as error:
-            raise InputError(f"has a broken line: {line[:60]!r}", subject=account.known_hosts) from error
-        if entry is not None and entry.key is not None and entry.key.get_base64() not in revoked:
-            for name in entry.hostnames:
-                keys.add(name, entry.key.get_name(), entry.key)
+def _refused_host(account: SshAccount, key: paramiko.PKey) -> InputError | None:
+    """Describe a host that shows a key which known_hosts calls revoked; None where it does not."""
+    place = place_of_revocation(account, key.get_base64())
+    if place is None:
+        return None
+    return InputError(
+        f"shows a host key that {place} calls revoked",
+        subject=_name(account),
+        remedy=f"ask the site for its new key, and write that into {account.known_hosts}; do not take the line out",
+    )
 
 
 def _changed_key(account: SshAccount, error: paramiko.BadHostKeyException) -> InputError:
-    return InputError(
-        f"shows the host key {error.key.get_name()} {error.key.fingerprint}, but {account.known_hosts} has another "
+    return _refused_host(account, error.key) or InputError(
+        f"shows the host key {error.key.get_name()} {error.key.fingerprint}, but {place_of_host(account)} has another "
         "one; somebody may be in between",
         subject=_name(account),
         remedy=f"ask the site whether its key was changed; only then replace the line in {account.known_hosts}",

@@ -7,29 +7,32 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from transfer.carrier import Load
+from transfer.scratch import scratch_errors
 
 _PREFIX, _SUFFIX = ".camnet-", ".staging"
 
 
 def lay_out(loads: Sequence[Load], root: Path, folder: Path) -> Path:
     """Make a folder of links that have the names of the partial files and lead to their sources below `root`."""
-    for load in loads:
-        link = folder / load.partial_path
-        link.parent.mkdir(parents=True, exist_ok=True)
-        link.symlink_to(root.absolute() / load.source_path)
+    with scratch_errors():
+        for load in loads:
+            link = folder / load.partial_path
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(root.absolute() / load.source_path)
     return folder
 
 
 @contextmanager
 def staging_folder(root: Path | None = None) -> Iterator[Path]:
     """Give an empty folder in `root` (the folder for temporary files) as long as the block lasts."""
-    root = root or Path(tempfile.gettempdir())
-    sweep_staging(root)
-    folder, lock = _locked_folder(root)
+    with nullcontext() if root else scratch_errors():
+        root = root or Path(tempfile.gettempdir())
+        sweep_staging(root)
+        folder, lock = _locked_folder(root)
     try:
         yield folder
     finally:

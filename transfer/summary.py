@@ -25,7 +25,7 @@ class RouteTotals(Record):
     median_megabits_per_s
         Median over the attempts that finished a file.
     aggregate_megabits_per_s
-        ``wire_bytes · 8 / 10^6 / wire_seconds`` of the sums.
+        ``wire_bytes · 8 / 10^6 / wire_seconds`` of the sums, without the attempts that were flagged.
     """
 
     source: str
@@ -57,6 +57,7 @@ def _totals(source: str, destination: str, protocol: str, rows: list[LedgerRow])
     rates = [row.megabits_per_s for row in rows if row.outcome == "done" and row.megabits_per_s is not None]
     wire_bytes = sum(row.wire_bytes for row in rows)
     wire_seconds = sum(row.wire_seconds for row in rows)
+    timed_bytes = sum(row.wire_bytes for row in rows if row.wire_seconds > 0)
     return RouteTotals(
         source=source,
         destination=destination,
@@ -70,5 +71,5 @@ def _totals(source: str, destination: str, protocol: str, rows: list[LedgerRow])
         verify_seconds=sum(row.verify_seconds for row in rows),
         bytes_resent=sum(row.bytes_resent for row in rows),
         median_megabits_per_s=median(rates) if rates else None,
-        aggregate_megabits_per_s=megabits_per_s(wire_bytes, wire_seconds),
+        aggregate_megabits_per_s=megabits_per_s(timed_bytes, wire_seconds),
     )

@@ -124,7 +124,7 @@ def _attempt(row: LedgerRow) -> dict[str, str]:
         "protocol": row.protocol,
         "file": row.path,
         "MB": f"{row.file_bytes / 1e6:,.1f}",
-        "Mb/s": _number(row.megabits_per_s),
+        "Mb/s": row.flag or _number(row.megabits_per_s),
         "outcome": row.outcome if row.error is None else f"{row.outcome}: {row.error}",
     }
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -124,6 +125,16 @@ def test_the_task_goes_on_while_nobody_looks(route: Route, service: GlobusServic
     (row, _) = route.ledger.read()  # the killed attempt had no time to write its own
     assert (row.bytes_resent, row.wire_bytes) == (0, 300_000)
     assert row.wire_seconds > 0.9  # by the service's clock, not the moment that this call waited
+
+
+def test_a_clock_of_the_service_that_was_set_back_gives_no_rate(route: Route, service: GlobusService) -> None:
+    batch = route.batch("a.bin", "sub/b.bin")
+    move_and_die(route, batch, "before the first look")
+    (task,) = service.transfers
+    task.thread.join()
+    task._began += timedelta(hours=2)
+    assert [outcome.state for outcome in route.move(batch)] == ["done", "done"]
+    assert {(row.wire_seconds, row.megabits_per_s, row.flag) for row in route.ledger.read()} == {(0.0, None, "no time")}
 
 
 def test_killed_again_and_again_the_final_name_is_never_wrong(tmp_path: Path, service: GlobusService) -> None:

@@ -6,6 +6,7 @@ import errno
 import logging
 import os
 import threading
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -126,6 +127,21 @@ def test_a_bit_that_flips_on_the_way_is_sent_again_and_told(
     assert states(route.move(batch)) == {"done"}
     assert_whole(route, batch)
     assert caplog.text.count("CHECKSUM_ERROR") >= 1
+
+
+def test_bits_that_flip_each_time_leave_what_was_there(tmp_path: Path, service: GlobusService) -> None:
+    route = globus_route(tmp_path / "sites", service, "globus only")
+    service.plan.flips["000.bin"] = 1_000_000
+    service.plan.block_s = 0.05
+    batch = filled(route, 1)
+    (route.there / "part").mkdir()
+    (route.there / "part/000.bin").write_bytes(b"what was there")
+    (outcome,) = route.move(batch)
+    assert (outcome.state, outcome.kind) == ("failed", "integrity")
+    assert "was damaged on its way, 4 times" in str(outcome.error)
+    assert (route.there / "part/000.bin").read_bytes() == b"what was there"
+    assert all(task.status != "ACTIVE" for task in service.transfers)
+    assert route.litter() == []
 
 
 def test_one_changed_file_among_many_fails_alone(route: Route, service: GlobusService) -> None:
@@ -368,6 +384,9 @@ def test_the_task_is_what_we_promise(route: Route, service: GlobusService) -> No
         "sync_level": 3,
     }
     assert [name for name in document if name.startswith("notify") and document[name]] == []
+    assert route.destination.globus is not None
+    left = datetime.fromisoformat(document["deadline"]) - datetime.now(UTC)
+    assert abs(left - timedelta(hours=route.destination.globus.deadline_h)) < timedelta(minutes=1)
     assert document["label"].startswith("CamNet run xxx")
     assert len(document["label"]) == 128
     item, entry = document["DATA"][0], batch.entries[0]

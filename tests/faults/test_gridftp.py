@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -53,15 +54,17 @@ def daemon_of(server: GridftpServer) -> psutil.Process:
     return next(one for one in mine if port in {at.laddr.port for at in one.net_connections() if at.status == "LISTEN"})
 
 
-def kill_in_second_segment(route: Route, daemon: psutil.Process) -> None:
-    """Kill what serves the transfer as soon as some of the second segment has arrived."""
+def hit_in_second_segment(
+    route: Route, daemon: psutil.Process, hit: Callable[[psutil.Process], None] = psutil.Process.kill
+) -> None:
+    """Kill what serves the transfer as soon as some of the second segment has arrived, or do something else to it."""
     deadline_s = time.monotonic() + 60
     while time.monotonic() < deadline_s:
         sizes = [path.stat().st_size for path in route.there.glob(".*.camnet-part")]
         sessions = daemon.children() if sizes and sizes[0] > SEGMENT_BYTES else []
         for process in sessions:
             try:
-                process.kill()
+                hit(process)
             except psutil.NoSuchProcess:
                 break  # the first segment's, on its way out
         else:
@@ -108,7 +111,7 @@ def test_a_server_that_is_killed_costs_one_segment(
     route = route_over(tmp_path, way, account_of(sshd), ftp)
     route.put({"a.bin": random_bytes(FILE_BYTES)})
     batch = route.batch("a.bin")
-    killer = threading.Thread(target=kill_in_second_segment, args=(route, daemon_of(ftp)), daemon=True)
+    killer = threading.Thread(target=hit_in_second_segment, args=(route, daemon_of(ftp)), daemon=True)
     killer.start()
     (outcome,) = route.move(batch, OPTIONS)
     killer.join(timeout=1)
@@ -274,3 +277,110 @@ def test_what_the_tool_cannot_do_is_refused(tmp_path: Path, sshd: LoopbackSshd, 
     refused(there.model_copy(update={"root": "relative"}), "is not absolute")
     assert not open_mover("gridftp", route.source, there, QUICK, route.ledger).features.encrypted
     assert list(route.there.iterdir()) == []
+
+
+def tool_that(folder: Path, *, first_call: str) -> None:
+    """Put a ``globus-url-copy`` into a folder whose first call does something else than the real one."""
+    folder.mkdir()
+    tool = folder / "globus-url-copy"
+    real = shutil.which("globus-url-copy")
+    called = folder / "called"
+    tool.write_text(f'#!/bin/sh\n[ -e "{called}" ] && exec {real} "$@"\n: > "{called}"\n{first_call}\n')
+    tool.chmod(0o755)
+
+
+SHORT = """for last; do :; done
+head -c 100000 /dev/zero > "$(find "$WHERE" -name '.*.camnet-part')"
+"""
+
+
+@pytest.mark.parametrize(
+    ("first_call", "said"),
+    [
+        ("exit 0", "was damaged on its way or at rest"),
+        (f"{SHORT} exit 0", "was damaged on its way or at rest"),
+        (f"{SHORT} echo 'error: globus_xio: An end of file occurred' >&2; exit 1", "end of file"),
+        (f"{SHORT} echo 'about to retry from restart marker 0-99999' >&2; exit 1", "restart marker 0-99999"),
+    ],
+    ids=["nothing", "short", "cut off", "partial marker"],
+)
+def test_what_the_tool_says_is_not_believed(
+    tmp_path: Path,
+    sshd: LoopbackSshd,
+    ftp: GridftpServer,
+    monkeypatch: pytest.MonkeyPatch,
+    first_call: str,
+    said: str,
+) -> None:
+    route = route_over(tmp_path, "push", account_of(sshd), ftp)
+    tool_that(tmp_path / "bin", first_call=first_call)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
+    monkeypatch.setenv("WHERE", str(route.there))
+    route.put({"a.bin": random_bytes(300_000)})
+    (route.there / "a.bin").write_bytes(b"what was there")
+    batch = route.batch("a.bin")
+    seen: list[bytes] = []
+    (outcome,) = route.move(
+        batch,
+        QUICK,
+        lambda path, arrived: seen.append((route.there / "a.bin").read_bytes() if arrived < 300_000 else b""),
+    )
+    assert outcome.state == "done"
+    assert set(seen) <= {b"what was there", b""}
+    failed, done = route.ledger.read()
+    assert (failed.outcome, done.outcome) == ("failed", "done")
+    assert said in str(failed.error)
+    assert route.digest_there("a.bin") == batch.entries[0].digest
+    assert route.litter() == []
+
+
+def test_a_tool_that_always_brings_too_little_never_gives_the_final_name(
+    tmp_path: Path, sshd: LoopbackSshd, ftp: GridftpServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    route = route_over(tmp_path, "push", account_of(sshd), ftp)
+    tool_that(tmp_path / "bin", first_call=f'rm "$(dirname "$0")/called"\n{SHORT} exit 0')
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
+    monkeypatch.setenv("WHERE", str(route.there))
+    route.put({"a.bin": random_bytes(300_000)})
+    (route.there / "a.bin").write_bytes(b"what was there")
+    (outcome,) = route.move(route.batch("a.bin"))
+    assert (outcome.state, outcome.kind) == ("failed", "integrity")
+    assert (route.there / "a.bin").read_bytes() == b"what was there"
+    assert route.litter() == []
+
+
+def test_a_server_that_stands_still_is_left(tmp_path: Path, sshd: LoopbackSshd, ftp: GridftpServer) -> None:
+    route = route_over(tmp_path, "push", account_of(sshd), ftp)
+    route.put({"a.bin": random_bytes(FILE_BYTES)})
+    batch = route.batch("a.bin")
+    daemon = daemon_of(ftp)
+    stopper = threading.Thread(target=hit_in_second_segment, args=(route, daemon, psutil.Process.suspend), daemon=True)
+    stopper.start()
+    try:
+        (outcome,) = route.move(batch, OPTIONS.model_copy(update={"stall_s": 3.0}))
+    finally:
+        stopper.join(timeout=1)
+        for process in daemon.children():
+            process.kill()
+    assert outcome.state == "done"
+    assert "nothing moved for 3 s" in str(route.ledger.read()[0].error)
+    assert route.digest_there("a.bin") == batch.entries[0].digest
+
+
+def test_a_source_that_changes_on_the_way_is_noticed(tmp_path: Path, sshd: LoopbackSshd, ftp: GridftpServer) -> None:
+    route = route_over(tmp_path, "push", account_of(sshd), ftp)
+    route.put({"a.bin": random_bytes(3 * 64 * QUICK.chunk_bytes)})
+    (route.there / "a.bin").write_bytes(b"what was there")
+    batch = route.batch("a.bin")
+
+    def change(path: str, arrived_bytes: int) -> None:
+        if arrived_bytes:
+            with (route.here / "a.bin").open("r+b") as file:
+                file.seek(-1000, 2)
+                file.write(bytes(1000))
+
+    (outcome,) = route.move(batch, QUICK, change)
+    assert (outcome.state, outcome.kind) == ("failed", "integrity")
+    assert "was changed after the manifest" in str(outcome.error)
+    assert (route.there / "a.bin").read_bytes() == b"what was there"
+    assert route.litter() == []

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from threading import Thread
-from typing import Literal
+from typing import Any, Literal
 
 import psutil
 import pytest
@@ -18,14 +20,17 @@ import pytest
 from deployments.loopback_sshd import LoopbackSshd, loopback_sshd
 from tasks.errors import InputError, RetryableFault
 from tests.services.chaos_proxy import ChaosProxy, chaos_proxy
+from tests.services.gridftp import sshftp_server
 from tests.services.small_disk import needs_root, small_disk
 from tests.services.sshd_route import QUICK, Route, account_of, random_bytes, route_of
 from transfer.brake import Brake
 from transfer.carrier import Carrier, Load, Watch
 from transfer.fdt import FdtCarrier
+from transfer.file_move import FileMove
 from transfer.local import LocalStore
 from transfer.model import Batch, Outcome, SshAccount, TransferOptions
 from transfer.mover import open_mover
+from transfer.program import run_program
 from transfer.rsync import RsyncCarrier
 from transfer.scp import ScpCarrier
 
@@ -116,18 +121,165 @@ def test_a_dropped_connection_is_survived(
     assert route.litter() == []
 
 
-@pytest.mark.parametrize(("way", "direction"), OVER_SSH[::3])
+@pytest.mark.parametrize(
+    ("way", "direction", "fault"),
+    [(*OVER_SSH[0], "stall"), (*OVER_SSH[3], "stall"), (*OVER_SSH[2], "trickle")],
+)
 def test_a_stall_ends_the_program(
+    tmp_path: Path,
+    sshd: LoopbackSshd,
+    proxy: ChaosProxy,
+    way: str,
+    direction: Literal["up", "down"],
+    fault: Literal["stall", "trickle"],
+) -> None:
+    route = route_of(tmp_path / "sites", way, account_of(sshd, port=proxy.port))
+    route.put({"a.bin": random_bytes(FILE_BYTES)})
+    batch = route.batch("a.bin")
+    proxy.arm(fault, after_bytes=FILE_BYTES // 2, direction=direction)
+    assert states(route.move(batch, QUICK.model_copy(update={"stall_s": 3.0}))) == [("done", None)]
+    assert route.digest_there("a.bin") == batch.entries[0].digest
+    # A login that takes longer than stall_s, on a busy machine, is one more attempt.
+    *failed, done = route.ledger.read()
+    assert {row.outcome for row in failed} == {"failed"}
+    assert done.outcome == "done"
+    assert proxy.fired == 1
+
+
+def test_a_byte_a_second_is_a_stall(tmp_path: Path) -> None:
+    """Programs whose data is not encrypted bring every byte for itself."""
+    came = itertools.count()
+    with pytest.raises(RetryableFault, match=r"nothing moved for 0\.6 s"):
+        run_program(["sleep", "20"], brake=Brake(), stall_s=0.6, arrived_bytes=lambda: next(came))
+    assert next(came) > 2
+
+
+@pytest.mark.parametrize(("way", "direction"), OVER_SSH[::3])
+def test_a_flipped_bit_on_the_way_breaks_the_connection_and_not_the_file(
     tmp_path: Path, sshd: LoopbackSshd, proxy: ChaosProxy, way: str, direction: Literal["up", "down"]
 ) -> None:
     route = route_of(tmp_path / "sites", way, account_of(sshd, port=proxy.port))
     route.put({"a.bin": random_bytes(FILE_BYTES)})
     batch = route.batch("a.bin")
-    proxy.arm("stall", after_bytes=FILE_BYTES // 2, direction=direction)
-    assert states(route.move(batch, QUICK.model_copy(update={"stall_s": 2.0}))) == [("done", None)]
+    proxy.arm("flip", after_bytes=FILE_BYTES // 2, direction=direction)
+    assert states(route.move(batch)) == [("done", None)]
+    assert proxy.fired == 1
     assert route.digest_there("a.bin") == batch.entries[0].digest
     assert [row.outcome for row in route.ledger.read()] == ["failed", "done"]
+    assert route.litter() == []
+
+
+@pytest.mark.parametrize(
+    ("way", "times"), [("scp push", 1), ("scp push", 9), ("rsync pull", 9), ("fdt push", 9), ("gridftp push", 9)]
+)
+def test_damaged_bytes_are_sent_again_once_and_never_get_the_final_name(
+    tmp_path: Path, sshd: LoopbackSshd, monkeypatch: pytest.MonkeyPatch, way: str, times: int
+) -> None:
+    servers = {"push": sshftp_server(account_of(sshd))}
+    route = route_of(tmp_path / "sites", way, account_of(sshd), servers=servers)
+    route.put({"a.bin": random_bytes(300_000)})
+    (route.there / "a.bin").write_bytes(b"what was there")
+    batch = route.batch("a.bin")
+    finish, damaged = FileMove.finish, itertools.count()
+
+    def damage_and_finish(self: FileMove, *arguments: Any, **options: Any) -> None:  # noqa: ANN401 - handed on
+        if next(damaged) < times:
+            (partial,) = route.there.glob(".*.camnet-part")
+            with partial.open("r+b") as file:
+                byte = file.read(1)[0]
+                file.seek(0)
+                file.write(bytes([byte ^ 1]))
+        finish(self, *arguments, **options)
+
+    monkeypatch.setattr(FileMove, "finish", damage_and_finish)
+    (outcome,) = route.move(batch)
+    rows = route.ledger.read()
+    assert "was damaged on its way or at rest" in str(rows[0].error)
+    assert [row.bytes_resent for row in rows] == [0, 300_000]
+    if times == 1:
+        assert outcome.state == "done"
+        assert route.digest_there("a.bin") == batch.entries[0].digest
+    else:
+        assert (outcome.state, outcome.kind) == ("failed", "integrity")
+        assert "damaged on its way, twice" in str(outcome.error)
+        assert (route.there / "a.bin").read_bytes() == b"what was there"
+    assert route.litter() == []
+
+
+@pytest.mark.parametrize("way", ["scp push"])
+def test_a_drop_after_the_last_byte_and_before_the_rename_sends_nothing_again(
+    tmp_path: Path, sshd: LoopbackSshd, proxy: ChaosProxy, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    route = route_of(tmp_path / "sites", way, account_of(sshd, port=proxy.port))
+    route.put({"a.bin": random_bytes(300_000)})
+    batch = route.batch("a.bin")
+    finish = FileMove.finish
+
+    def cut_and_finish(self: FileMove, *arguments: Any, **options: Any) -> None:  # noqa: ANN401 - handed on
+        if not proxy.fault_is("drop"):
+            proxy.arm("drop", after_bytes=0, direction="up")
+        finish(self, *arguments, **options)
+
+    monkeypatch.setattr(FileMove, "finish", cut_and_finish)
+    assert states(route.move(batch)) == [("done", None)]
     assert proxy.fired == 1
+    assert route.digest_there("a.bin") == batch.entries[0].digest
+    assert [(row.outcome, row.wire_bytes) for row in route.ledger.read()] == [("failed", 300_000), ("done", 0)]
+    assert route.litter() == []
+
+
+def test_a_new_version_does_not_go_on_from_the_old_partial(tmp_path: Path, sshd: LoopbackSshd) -> None:
+    route = route_of(tmp_path / "sites", "rsync push", account_of(sshd))
+    route.put({"a.bin": random_bytes(1_000_000)})
+
+    def interrupt(path: str, arrived_bytes: int) -> None:
+        if arrived_bytes:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        route.move(route.batch("a.bin"), SLOW, interrupt)
+    (old,) = route.there.glob(".*.camnet-part")
+    assert old.stat().st_size > 0
+    route.put({"a.bin": random_bytes(1_000_000, seed=5)})
+    batch = route.batch("a.bin")
+    assert states(route.move(batch)) == [("done", None)]
+    assert route.ledger.read()[-1].wire_bytes == 1_000_000
+    assert route.digest_there("a.bin") == batch.entries[0].digest
+    assert not old.exists()
+
+
+@needs_root
+@pytest.mark.parametrize(
+    ("way", "trouble"),
+    [
+        *((way, "full") for way in ("scp push", "rsync push", "fdt push", "gridftp push")),
+        ("rsync pull", "read-only"),
+        ("streams push", "read-only"),
+    ],
+)
+def test_a_folder_for_temporary_files_that_is_of_no_use_is_named(
+    tmp_path: Path, sshd: LoopbackSshd, monkeypatch: pytest.MonkeyPatch, way: str, trouble: str
+) -> None:
+    servers = {"push": sshftp_server(account_of(sshd))}
+    route = route_of(tmp_path / "sites", way, account_of(sshd), servers=servers)
+    route.put({"a.bin": random_bytes(100_000)})
+    batch = route.batch("a.bin")
+    with small_disk(tmp_path / "tmp", 64) as folder:
+        monkeypatch.setattr(tempfile, "tempdir", str(folder))
+        if trouble == "full":
+            (folder / "in the way").write_bytes(bytes(64 << 10))
+        else:
+            subprocess.run(["mount", "-o", "remount,ro", folder], check=True)
+        (outcome,) = route.move(batch)
+        if outcome.state == "done":  # a full one has room for files without a byte, and more is not always needed
+            assert trouble == "full"
+        else:
+            assert outcome.kind == "permanent"
+            assert str(outcome.error).startswith(f"{folder}: the folder for temporary files")
+            assert "set TMPDIR" in str(outcome.remedy)
+            assert route.litter() == []
+    monkeypatch.undo()
+    assert states(route.move(batch))[0][0] in ("done", "already")
 
 
 @needs_root
@@ -215,8 +367,14 @@ def test_a_source_that_changes_on_the_way_is_noticed(tmp_path: Path, sshd: Loopb
     assert route.litter() == []
 
 
-@pytest.mark.parametrize("way", ["scp push", "rsync pull", "fdt push"])
-@pytest.mark.parametrize("case", ["unknown", "changed"])
+@pytest.mark.parametrize(
+    ("way", "case"),
+    [
+        *((way, case) for way in ("scp push", "rsync pull", "fdt push") for case in ("unknown", "changed")),
+        ("scp push", "revoked"),
+        ("scp push", "authority"),
+    ],
+)
 def test_a_host_that_cannot_prove_itself_is_refused(tmp_path: Path, sshd: LoopbackSshd, way: str, case: str) -> None:
     route = route_of(tmp_path / "sites", way, stranger_of(sshd, tmp_path, case))
     route.put({"a.bin": b"abc"})
@@ -226,7 +384,7 @@ def test_a_host_that_cannot_prove_itself_is_refused(tmp_path: Path, sshd: Loopba
 
 
 @pytest.mark.parametrize("protocol", ["scp", "rsync"])
-@pytest.mark.parametrize("case", ["unknown", "changed"])
+@pytest.mark.parametrize("case", ["unknown", "changed", "revoked", "authority"])
 def test_the_program_itself_refuses_it_too(tmp_path: Path, sshd: LoopbackSshd, protocol: str, case: str) -> None:
     """The control connection has refused before; should the host change between the two, the program does."""
     route = route_of(tmp_path / "sites", f"{protocol} push", stranger_of(sshd, tmp_path, case))
@@ -240,11 +398,17 @@ def test_the_program_itself_refuses_it_too(tmp_path: Path, sshd: LoopbackSshd, p
 
 
 def stranger_of(sshd: LoopbackSshd, folder: Path, case: str) -> SshAccount:
-    """Give the account with a known_hosts that has no key of the server, or another one."""
+    """Give the account with a known_hosts that has no key of the server, or another one, or revokes it."""
     host, kind, key = sshd.known_hosts.read_text().split()
     other = "AAAAC3NzaC1lZDI1NTE5AAAAIF9rZXlfb2Zfc29tZWJvZHlfZWxzZV9hdF9hbGxf"
     known_hosts = folder / "known_hosts"
-    known_hosts.write_text(f"elsewhere.example {kind} {key}\n" if case == "unknown" else f"{host} {kind} {other}\n")
+    lines = {
+        "unknown": f"elsewhere.example {kind} {key}\n",
+        "changed": f"{host} {kind} {other}\n",
+        "revoked": f"{host} {kind} {key}\n@revoked * {kind} {key}\n",
+        "authority": f"@cert-authority * {kind} {key}\n",
+    }
+    known_hosts.write_text(lines[case])
     return account_of(sshd).model_copy(update={"known_hosts": known_hosts})
 
 

@@ -117,9 +117,14 @@ def half_moved(route: Route) -> tuple[Batch, Path, Path]:
     return batch, partial, journal
 
 
-def test_a_torn_last_line_of_the_journal_costs_one_chunk(route: Route) -> None:
+@pytest.mark.parametrize("damage", ["torn", "doubled"])
+def test_a_damaged_last_line_of_the_journal_costs_one_chunk(route: Route, damage: str) -> None:
     batch, _, journal = half_moved(route)
-    journal.write_bytes(journal.read_bytes()[:-9])
+    if damage == "torn":
+        journal.write_bytes(journal.read_bytes()[:-9])
+    else:
+        head, *lines = journal.read_bytes().splitlines(keepends=True)
+        journal.write_bytes(head + b"".join(line * 2 for line in lines))
     assert route.move(batch)[0].state == "done"
     (row,) = route.ledger.read()
     assert row.wire_bytes <= FILE_BYTES // 2 + 3 * CHUNK_BYTES

@@ -168,3 +168,38 @@ def test_it_warns_once_that_it_does_not_encrypt(route: Route, caplog: pytest.Log
     assert [record.message for record in caplog.records] == [
         "site-a → site-b: fdt neither encrypts nor authenticates; use it inside a trusted network only"
     ]
+
+
+@pytest.mark.parametrize("trouble", ["killed", "stopped"])
+def test_a_server_that_goes_away_in_the_middle_is_started_again(
+    route: Route, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trouble: str
+) -> None:
+    monkeypatch.setattr("transfer.fdt._QUIET_S", 0.5)
+    route.put({"a.bin": random_bytes(1_000_000)})
+    (route.there / "a.bin").write_bytes(b"what was there")
+    batch = route.batch("a.bin")
+    hit: list[psutil.Process] = []
+
+    def trip(path: str, arrived_bytes: int) -> None:
+        if arrived_bytes and not hit:
+            assert (route.there / "a.bin").read_bytes() == b"what was there"
+            hit.extend(one for one in psutil.process_iter() if is_server(one, tmp_path))
+            for process in hit:
+                process.kill() if trouble == "killed" else process.suspend()
+
+    options = QUICK.model_copy(update={"limit_mb_per_s": 2.0, "stall_s": 2.0})
+    (outcome,) = route.move(batch, options, trip)
+    assert hit
+    assert outcome.state == "done"
+    assert [row.outcome for row in route.ledger.read()] == ["failed", "done"]
+    assert route.digest_there("a.bin") == batch.entries[0].digest
+    assert route.litter() == []
+    assert running(tmp_path) == []
+
+
+def is_server(process: psutil.Process, folder: Path) -> bool:
+    try:
+        line = process.cmdline()
+    except psutil.Error:
+        return False  # it has just ended
+    return "-noupdates" in line and "-S" in line and any(str(folder) in part for part in line)

@@ -18,11 +18,12 @@ class ChaosProxy:
     ----------
     fault
         What happens once, when byte `at_byte` from client to server (or back) is reached: ``drop`` closes
-        the connections, ``flip`` inverts one bit, ``stall`` forwards nothing more on that connection.
+        the connections, ``flip`` inverts one bit, ``stall`` forwards nothing more on that connection, ``trickle``
+        goes on with it at one byte a second.
     """
 
     target_port: int
-    fault: Literal["none", "drop", "flip", "stall"] = "none"
+    fault: Literal["none", "drop", "flip", "stall", "trickle"] = "none"
     at_byte: int = 0
     direction: Literal["up", "down"] = "up"
     port: int = 0
@@ -35,7 +36,7 @@ class ChaosProxy:
     _ended: threading.Event = field(default_factory=threading.Event)
 
     def arm(
-        self, fault: Literal["drop", "flip", "stall"], *, after_bytes: int, direction: Literal["up", "down"]
+        self, fault: Literal["drop", "flip", "stall", "trickle"], *, after_bytes: int, direction: Literal["up", "down"]
     ) -> None:
         """Let the fault happen once, `after_bytes` from now on."""
         with self._mutex:
@@ -48,7 +49,11 @@ class ChaosProxy:
                 client, _ = listener.accept()
             except OSError:
                 return
-            server = socket.create_connection(("127.0.0.1", self.target_port))
+            try:
+                server = socket.create_connection(("127.0.0.1", self.target_port))
+            except OSError:  # nobody listens there any more: the client finds out too
+                client.close()
+                continue
             with self._mutex:
                 self.connections += 1
                 self._open += [client, server]
@@ -80,9 +85,17 @@ class ChaosProxy:
                 if len(passed) < len(data):
                     if self.fault_is("stall"):
                         self._ended.wait()
+                    if self.fault_is("trickle"):
+                        self._trickle(data[len(passed) :], sink)
                     break
         _shut(source)
         _shut(sink)
+
+    def _trickle(self, data: bytes, sink: socket.socket) -> None:
+        for byte in data:
+            if self._ended.wait(1.0):
+                return
+            sink.sendall(bytes([byte]))
 
     def fault_is(self, fault: str) -> bool:
         return self.fault == fault

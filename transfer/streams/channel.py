@@ -18,6 +18,7 @@ from tasks.errors import InputError
 from transfer.brake import Brake
 from transfer.model import SshAccount
 from transfer.openssh import connection_fault, ssh_arguments
+from transfer.scratch import scratch_errors
 from transfer.streams.far_line import Line
 from transfer.streams.far_side import GREETING
 from transfer.streams.script import COMMAND, SCRIPT
@@ -53,8 +54,13 @@ class Waiting:
         self.stall_s = stall_s
         self._brake = brake
 
-    def until(self, descriptor: int, event: int) -> None:
+    def until(self, descriptor: int, event: int, since_s: float | None = None) -> None:
         """Return when `event` is there.
+
+        Parameters
+        ----------
+        since_s
+            Monotonic time from which on the stall counts; None: now. Events that bring nothing do not begin it anew.
 
         Raises
         ------
@@ -63,12 +69,15 @@ class Waiting:
         Cancelled
             The transfer was stopped.
         """
-        poll, began_s = select.poll(), time.monotonic()
+        poll, began_s = select.poll(), time.monotonic() if since_s is None else since_s
         poll.register(descriptor, event)
-        while not poll.poll(1000 * min(_LOOK_S, self.stall_s)):
-            self._brake.wait(0)
-            if time.monotonic() - began_s > self.stall_s:
+        while True:
+            is_there = bool(poll.poll(1000 * min(_LOOK_S, self.stall_s)))
+            if time.monotonic() - began_s > self.stall_s and not (is_there and since_s is None):
                 raise TimeoutError(f"no progress for {self.stall_s:g} s")
+            if is_there:
+                return
+            self._brake.wait(0)
 
 
 class _Source(io.RawIOBase):
@@ -100,7 +109,8 @@ class SshChannel:
         self._account = account
         self._stall_s = stall_s
         self._waiting = Waiting(max(stall_s, _LOGIN_S), brake)
-        self._said = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the channel
+        with scratch_errors():
+            self._said = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the channel
         self._greeted = False
         self._process = _started(["ssh", *_arguments(account, stall_s), COMMAND], self._said.fileno())
         assert self._process.stdin is not None and self._process.stdout is not None  # noqa: S101, PT018 - both are pipes

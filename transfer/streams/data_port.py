@@ -7,6 +7,7 @@ import secrets
 import select
 import socket
 import ssl
+import time
 from contextlib import suppress
 
 from cryptography import x509
@@ -110,11 +111,12 @@ class TlsChannel:
         self._socket.close()
 
     def _receive(self, view: memoryview) -> int:
+        began_s = time.monotonic()
         while True:
             try:
                 count = self._socket.recv_into(view)
             except (ssl.SSLWantReadError, ssl.SSLWantWriteError) as want:
-                self._wait(want)
+                self._wait(want, began_s)
                 continue
             except ssl.SSLError as error:
                 raise ConnectionResetError(f"TLS ended it: {error.reason}") from error
@@ -123,17 +125,19 @@ class TlsChannel:
             return count
 
     def _push(self, view: memoryview) -> int:
+        began_s = time.monotonic()
         while True:
             try:
                 return self._socket.send(view)
             except (ssl.SSLWantReadError, ssl.SSLWantWriteError) as want:
-                self._wait(want)
+                self._wait(want, began_s)
             except ssl.SSLError as error:
                 raise ConnectionResetError(f"TLS ended it: {error.reason}") from error
 
-    def _wait(self, want: ssl.SSLError) -> None:
+    def _wait(self, want: ssl.SSLError, began_s: float) -> None:
+        """Wait for more of a record; one that comes byte by byte is a stall, too."""
         event = select.POLLIN if isinstance(want, ssl.SSLWantReadError) else select.POLLOUT
-        self._waiting.until(self._socket.fileno(), event)
+        self._waiting.until(self._socket.fileno(), event, began_s)
 
 
 def _self_signed() -> tuple[str, str]:

@@ -15,7 +15,7 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY
 
 
 class Refusal(Exception):
-    """Something stands at a path that is neither read nor written: ``link``, ``kind`` or ``early``."""
+    """Something stands at a path that is neither read nor written: ``link``, ``names``, ``kind`` or ``early``."""
 
     def __init__(self, why: str, name: str, where: int = 0) -> None:
         super().__init__(why, name, where)
@@ -164,7 +164,12 @@ def open_file(folder: int, name: str, flags: int) -> int:
     if name in ("", ".", ".."):
         raise Refusal("kind", name)
     size_of(folder, name)
-    return os.open(name.encode(), flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666, dir_fd=folder)
+    descriptor = os.open(name.encode(), flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666, dir_fd=folder)
+    if flags & (os.O_WRONLY | os.O_RDWR) and os.fstat(descriptor).st_nlink > 1:
+        # It may lie outside of the root too.
+        os.close(descriptor)
+        raise Refusal("names", name)
+    return descriptor
 
 
 def write_all(descriptor: int, data: memoryview, position: int) -> None:

@@ -248,6 +248,12 @@ def fault_told(answer: Mapping[str, Any], subject: str) -> Exception | None:
                 subject=subject,
                 remedy="replace the link by the folder or file itself",
             )
+        case {"refused": "names"}:
+            return PermanentFault(
+                "has a second name (a hard link), under which it would be changed too",
+                subject=subject,
+                remedy="remove that file, and run the same command again",
+            )
         case {"refused": _}:
             return PermanentFault("is no regular file", subject=subject, remedy="move away what stands under that name")
     return None

@@ -8,7 +8,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tasks.errors import RetryableFault
+from tasks.errors import PermanentFault, RetryableFault
 from transfer.brake import Cancelled
 from transfer.cargo import Item
 from transfer.engine import Engine, ignore_progress
@@ -88,9 +88,8 @@ class StreamsMover(Engine):
         """Have the streams that every link is worth connect while the destination is looked at."""
         with closing(self._wires), super()._lanes() as lanes:
             for lane in lanes[: self._early]:
-                with suppress(
-                    RetryableFault, OSError, EOFError
-                ):  # whoever uses the lane finds it again, and tries again
+                # Whoever uses the lane finds it again, and tries again or tells it.
+                with suppress(RetryableFault, PermanentFault, OSError, EOFError):
                     lane.connect()
             yield lanes
 

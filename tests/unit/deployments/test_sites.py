@@ -102,6 +102,38 @@ def test_a_wrong_site_file_is_named_with_what_is_wrong(tmp_path: Path, text: str
     assert caught.value.subject == str(path)
 
 
+ODD = ["-oProxyCommand=reboot", "-l root", "a b", "h\\nProxyCommand reboot", "$(reboot)", ""]
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_what_a_program_would_take_for_an_option_is_no_host_and_no_user(tmp_path: Path, odd: str) -> None:
+    ssh = '[ssh]\nhost = "{}"\nuser = "{}"\nkey = "k"\nknown_hosts = "h"\n'
+    for table, said in (
+        (ssh.format(odd, "me"), "ssh.host"),
+        (ssh.format("h", odd), "ssh.user"),
+        (f'[gridftp]\nurl = "sshftp://{odd}:22"\n', "gridftp.url"),
+    ):
+        path = write(tmp_path, f'name = "a"\nroot = "r"\n{table}')
+        with pytest.raises(InputError, match=said):
+            load_site(path, workspace=WORKSPACE)
+
+
+@pytest.mark.parametrize("host", ["node-1.example.org", "10.0.0.1", "::1", "fe80::1", "login_2"])
+def test_every_plain_host_is_accepted(tmp_path: Path, host: str) -> None:
+    (tmp_path / "a.toml").write_text(
+        f'name = "a"\nroot = "x"\n[ssh]\nhost = "{host}"\nuser = "DOMAIN\\\\jo.do-e@x"\nkey = "k"\nknown_hosts = "h"\n'
+    )
+    site = load_site(tmp_path / "a.toml", workspace=tmp_path)
+    assert site.ssh is not None
+    assert (site.ssh.host, site.ssh.user) == (host, "DOMAIN\\jo.do-e@x")
+
+
+def test_a_root_of_several_lines_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text('name = "a"\nroot = "x\\ny"\n')
+    with pytest.raises(InputError, match="has control characters"):
+        load_site(tmp_path / "a.toml", workspace=tmp_path)
+
+
 def test_cluster_keywords_are_the_clusters_own(tmp_path: Path) -> None:
     text = 'name = "a"\nroot = "r"\n[dask]\ncluster = "dask_jobqueue.SLURMCluster"\n'
     text += '[dask.keywords]\nqueue = "cpu"\ncores = 8\n'

@@ -10,6 +10,7 @@ from tasks.errors import CamNetError, IntegrityError, PermanentFault, RetryableF
 from transfer.brake import Brake
 from transfer.faults import fault_of
 from transfer.retry import pause_s, retrying
+from transfer.streams.far_store import fault_told
 
 
 @pytest.mark.parametrize(
@@ -36,6 +37,25 @@ def test_each_error_has_its_place_and_a_remedy(error: Exception, kind: type[CamN
     assert type(fault) is kind
     assert fault.remedy
     assert str(fault).startswith("site-b:a.bin: ")
+
+
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [
+        (errno.EDQUOT, "ask for more quota"),
+        (errno.ENOSPC, "free some space there"),
+        (errno.EACCES, "give the account write permission"),
+        (errno.EFBIG, "raise the account's limit of file sizes"),
+        (errno.EMFILE, "raise the limit of open files"),
+    ],
+)
+def test_what_the_far_side_of_streams_tells_by_number_has_the_same_remedy(number: int, remedy: str) -> None:
+    told = fault_told({"errno": number}, "me@host:/data/a.bin")
+    assert told is not None
+    fault = fault_of(told, subject="site-b:a.bin")
+    assert type(fault) is PermanentFault
+    assert str(fault.remedy).startswith(remedy)
+    assert "me@host:/data/a.bin" in str(fault)
 
 
 def test_what_is_known_stays_and_what_is_ours_is_not_hidden() -> None:

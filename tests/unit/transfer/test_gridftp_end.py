@@ -84,6 +84,9 @@ def test_without_anything_set_up_the_server_itself_is_started(tmp_path: Path) ->
     ("said", "kind", "words"),
     [
         ("500-globus_xio: A system call failed: No space left on device", PermanentFault, "free some space"),
+        ("500-open error: Permission denied", PermanentFault, "give the account write permission"),
+        ("500-Disk quota exceeded", PermanentFault, "ask for more quota"),
+        ("500-File too large", PermanentFault, "ulimit -f"),
         ("500 There is no globus-gridftp-server here.", InputError, "install globus-gridftp-server"),
         ("error: SSH client script not installed", InputError, "gridftp-ssh"),
         ("globus_xio: An end of file occurred", RetryableFault, "run the same command again"),

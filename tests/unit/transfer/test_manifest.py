@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+import os
 import string
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -84,7 +86,8 @@ def test_paths_that_are_no_plain_relative_paths_are_refused(tmp_path: Path, path
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("bytes", -1), ("bytes", (1 << 62) + 1), ("bytes", 10**30), ("bytes", 1.0), ("bytes", "3"), ("bytes", True),
+        ("bytes", -1), ("bytes", (1 << 62) + 1), ("bytes", 1 << 63), ("bytes", 10**30),
+        ("bytes", 1.0), ("bytes", "3"), ("bytes", True),
         ("bytes", None), ("rows", -1), ("kind", "slide"), ("digest", "ab" * 32), ("digest", "md5:" + "ab" * 16),
         ("digest", "sha256:" + "AB" * 32), ("digest", DIGEST + "\n"), ("other", 1), ("path", 7), ("path", None),
     ],
@@ -162,6 +165,13 @@ def test_missing_and_oversized_files_are_refused(tmp_path: Path, monkeypatch: py
     with pytest.raises(InputError, match="cannot be read"):
         read_manifest(tmp_path / "missing.json")
     path = written(tmp_path)
+    (tmp_path / "line.json").write_bytes(b'{"a": "')
+    os.truncate(tmp_path / "line.json", 1 << 30)  # one line of 1 GiB
+    tracemalloc.start()
+    with pytest.raises(InputError, match="has more than 256 MiB"):
+        read_manifest(tmp_path / "line.json")
+    assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    tracemalloc.stop()
     monkeypatch.setattr(module, "MAX_MANIFEST_BYTES", 100)
     with pytest.raises(InputError, match="has more than"):
         read_manifest(path)

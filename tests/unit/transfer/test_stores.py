@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +19,8 @@ from transfer.local import LocalStore
 from transfer.sftp import SftpStore
 from transfer.sftp_session import BLOCK_BYTES
 from transfer.store import ByteStore
+from transfer.streams.far_files import Folder, digest_of, write_all
+from transfer.streams.far_group import Group
 
 SIZES = [0, 1, BLOCK_BYTES - 1, BLOCK_BYTES, BLOCK_BYTES + 1, 3 * BLOCK_BYTES, 100 * BLOCK_BYTES + 17]
 
@@ -107,3 +112,95 @@ def test_a_folder_is_removed_when_it_is_empty(store: ByteStore) -> None:
     store.remove_folder("folder")
     store.remove_folder("folder")
     assert store.follow("folder/a") is None
+
+
+def test_an_account_is_talked_to_with_aes_gcm(sshd: LoopbackSshd) -> None:
+    with closing(SftpStore(account_of(sshd), "/tmp", stall_s=5.0)) as store:  # noqa: S108 - nothing is written
+        chosen = vars(store._connection.transport)
+        assert (chosen["remote_cipher"], chosen["local_cipher"]) == ("aes128-gcm@openssh.com",) * 2
+
+
+def test_a_file_is_flushed_before_it_gets_its_name(store: ByteStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.write("sub/a.part", 0, [b"abc"])
+    steps = recorded(monkeypatch, os, "fsync", "rename")
+    if isinstance(store, SftpStore):
+        steps = recorded(monkeypatch, store._session, "flush", "rename")
+    store.publish("sub/a.part", "sub/a")
+    assert steps == (["flush", "rename"] if isinstance(store, SftpStore) else ["fsync", "rename", "fsync"])
+
+
+def test_the_far_side_of_streams_flushes_before_it_renames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.part").write_bytes(b"abc")
+    steps = recorded(monkeypatch, os, "fsync", "rename")
+    Folder(str(tmp_path)).publish("a.part", "a")
+    assert steps == ["fsync", "rename", "fsync"]
+    steps.clear()
+    group = Group(Folder(str(tmp_path)))
+    for name in "bc":
+        request = {"partial": f"{name}.part", "final": name, "size": 0, "sha256": hashlib.sha256(b"").hexdigest()}
+        group.add(request, group.begin(request), None)
+    assert group.commit() == [{}, {}]
+    assert steps == ["fsync", "fsync", "rename", "rename", "fsync"]
+
+
+def recorded(monkeypatch: pytest.MonkeyPatch, owner: object, *names: str) -> list[str]:
+    """Note the calls of some functions, in order."""
+    steps: list[str] = []
+
+    def noted(name: str) -> Callable[..., Any]:
+        function = getattr(owner, name)
+
+        def call(*arguments: Any, **options: Any) -> Any:  # noqa: ANN401 - handed on
+            steps.append(name)
+            return function(*arguments, **options)
+
+        return call
+
+    for name in names:
+        monkeypatch.setattr(owner, name, noted(name))
+    return steps
+
+
+@pytest.mark.parametrize("refused", [None, errno.EXDEV, errno.EOPNOTSUPP])
+def test_between_folders_of_this_machine_the_kernel_copies_where_it_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: int | None
+) -> None:
+    content = random_bytes(3_000_000)
+    (tmp_path / "a").write_bytes(content)
+    copy, copied = os.copy_file_range, []
+
+    def copy_file_range(*arguments: Any) -> int:  # noqa: ANN401 - handed on
+        if refused:
+            raise OSError(refused, os.strerror(refused))
+        copied.append(copy(*arguments))
+        return copied[-1]
+
+    monkeypatch.setattr(os, "copy_file_range", copy_file_range)
+    source, destination = LocalStore(tmp_path), LocalStore(tmp_path / "there")
+    assert sum(destination.copy_from(source, "a", "b", 100, 2_999_900)) == 2_999_900
+    assert (tmp_path / "there/b").read_bytes() == bytes(100) + content[100:]
+    assert sum(copied) == (0 if refused else 2_999_900)
+    with pytest.raises(IntegrityError, match="ends at byte 3000000"):
+        list(destination.copy_from(source, "a", "b", 2_999_000, 5000))
+
+
+def test_short_reads_and_writes_of_the_system_are_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = random_bytes(300_000)
+    pread, pwrite, copy = os.pread, os.pwrite, os.copy_file_range
+    monkeypatch.setattr(os, "pread", lambda descriptor, size, offset: pread(descriptor, min(size, 999), offset))
+    monkeypatch.setattr(os, "pwrite", lambda descriptor, data, offset: pwrite(descriptor, bytes(data[:998]), offset))
+    monkeypatch.setattr(os, "copy_file_range", lambda a, b, size, *offsets: copy(a, b, min(size, 997), *offsets))
+    store = LocalStore(tmp_path)
+    store.write("a", 0, [content[:100_000], content[100_000:]])
+    assert b"".join(store.read("a", 1, 299_999)) == content[1:]
+    assert sum(store.copy_from(store, "a", "b", 0, 300_000)) == 300_000
+    follower = store.follow("b")
+    assert follower is not None
+    digest = hashlib.sha256(content).hexdigest()
+    state = follower.finish()
+    assert state is not None
+    assert (state.bytes, state.digest) == (300_000, f"sha256:{digest}")
+    descriptor = os.open(tmp_path / "c", os.O_RDWR | os.O_CREAT)
+    write_all(descriptor, memoryview(content), 0)
+    assert digest_of(descriptor, lambda: None) == {"bytes": 300_000, "sha256": digest}
+    os.close(descriptor)
