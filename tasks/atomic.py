@@ -9,9 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from tasks.errors import InputError, PermanentFault
+from tasks.errors import InputError, PermanentFault, RetryableFault
 
 _DISK_FAULTS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG}
+# A file server that was restarted, or does not answer: the handle is gone, the file may be there again.
+_SERVER_FAULTS = {errno.ESTALE, errno.ETIMEDOUT, errno.EREMOTEIO, errno.EHOSTDOWN}
 _ACCESS_FAULTS = {
     errno.EACCES,
     errno.EPERM,
@@ -35,6 +37,8 @@ def atomic_path(final: Path) -> Iterator[Path]:
     ------
     PermanentFault
         The disk is full, read-only or failing.
+    RetryableFault
+        The file server does not answer for now.
     InputError
         The folder cannot be written by this user.
     """
@@ -103,6 +107,12 @@ def disk_fault(error: OSError, path: Path | str) -> Exception:
             subject=path,
             remedy="free some space or quota there, then run the same command again; finished work is kept",
         )
+    if error.errno in _SERVER_FAULTS:
+        return RetryableFault(
+            f"cannot be written for now ({os.strerror(error.errno or 0)})",
+            subject=path,
+            remedy="check that its file server answers, then run the same command again; finished work is kept",
+        )
     if error.errno in _ACCESS_FAULTS:
         return InputError(
             f"cannot be written ({os.strerror(error.errno or 0)})",
@@ -127,6 +137,19 @@ def append_line(path: Path, line: bytes) -> None:
     try:
         size_bytes = os.fstat(descriptor).st_size
         torn = size_bytes > 0 and os.pread(descriptor, 1, size_bytes - 1) != b"\n"
-        os.write(descriptor, (b"\n" if torn else b"") + line + b"\n")
+        write_all(descriptor, (b"\n" if torn else b"") + line + b"\n")
     finally:
         os.close(descriptor)
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write all of `data`: a disk that fills takes the first bytes without an error, and only the next write has one.
+
+    Raises
+    ------
+    OSError
+        It cannot be written; some of it may be there.
+    """
+    left = memoryview(data)
+    while len(left):
+        left = left[os.write(descriptor, left) :]

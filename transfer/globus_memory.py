@@ -46,7 +46,7 @@ class GlobusMemory:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
             try:
-                os.write(descriptor, line)
+                atomic.write_all(descriptor, line)
             finally:
                 os.close(descriptor)
         except OSError as error:

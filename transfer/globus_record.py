@@ -151,7 +151,7 @@ def _lock_new(descriptor: int, path: Path) -> None:
 
 
 def _append(descriptor: int, fact: dict[str, Any]) -> None:
-    os.write(descriptor, json.dumps(fact).encode() + b"\n")
+    atomic.write_all(descriptor, json.dumps(fact).encode() + b"\n")
     os.fsync(descriptor)
 
 

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from tasks import atomic
 from tasks.digests import bytes_digest
 from tasks.errors import RetryableFault
 from transfer import ranges
@@ -157,7 +158,7 @@ class Journal:
             os.fsync(self._descriptor)
 
     def _append(self, fact: dict[str, Any]) -> None:
-        os.write(self._descriptor, json.dumps(fact).encode() + b"\n")
+        atomic.write_all(self._descriptor, json.dumps(fact).encode() + b"\n")
 
 
 def arrived_ranges(folder: Path, target: Target) -> list[Range]:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tasks.errors import InputError
+from tasks.picture_size import open_picture
 
 _MOST_PX = 2048
 _ASPECT_TOLERANCE = 0.02
@@ -29,7 +30,7 @@ def read_thumbnail(path: Path, *, slide_width_px: int, slide_height_px: int) -> 
         The file is missing or no such image, or its proportions are not those of the slide.
     """
     try:
-        with Image.open(path, formats=("JPEG", "PNG")) as image:
+        with open_picture(path, ("JPEG", "PNG")) as image:
             image.thumbnail((_MOST_PX, _MOST_PX))
             pixels = np.asarray(image.convert("RGB"))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:

@@ -16,9 +16,9 @@ from tasks.errors import IntegrityError
 REMEDY = "make the shard again at its site and transfer it again"
 
 
-def damaged(path: Path, cause: str) -> IntegrityError:
+def damaged(path: Path, cause: str, remedy: str = REMEDY) -> IntegrityError:
     """Make the error that says what is wrong with a shard."""
-    return IntegrityError(cause, subject=path, remedy=REMEDY)
+    return IntegrityError(cause, subject=path, remedy=remedy)
 
 
 @contextmanager

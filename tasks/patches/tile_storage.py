@@ -29,6 +29,11 @@ NUMBER, OFFSET, SIZE = "tiles/number", "tiles/offset_bytes", "tiles/size_bytes"
 _INT64, _UINT8 = np.dtype("int64"), np.dtype("uint8")
 _LARGEST_TILE_PX = 4096
 _STRETCH_ROWS = 1 << 14
+# Tiles are copied without being decoded, so that one that is damaged in the slide itself shows here first.
+_TILE_REMEDY = (
+    "compare its digest with that of the site that made it; if they are equal, the slide itself is damaged there: "
+    "preprocess it with the encoding raw or jpeg, which leaves such patches out and counts them, or exclude it"
+)
 
 
 def copy_tiles(tiles: TiffTiles, x_px: Ints, y_px: Ints, side_px: int, body: Body, file: h5py.File) -> None:
@@ -91,12 +96,12 @@ class TileReader:
         try:
             return self._tiles.example()
         except InputError as error:
-            raise damaged(self._path, "has a tile that cannot be decoded") from error
+            raise damaged(self._path, "has a tile that cannot be decoded", _TILE_REMEDY) from error
 
     def _cut(self, rows: Ints) -> Iterator[tuple[int, Rgb]]:
         for place, cut in cut_patches(self._tiles, self._x_px[rows], self._y_px[rows], self._side_px):
             if cut is None:
-                raise damaged(self._path, f"has a tile that cannot be decoded, of row {rows[place]}")
+                raise damaged(self._path, f"has a tile that cannot be decoded, of row {rows[place]}", _TILE_REMEDY)
             yield place, scaled(cut, self._patch_px)
 
     def _stretch(self, start: int) -> Ints:

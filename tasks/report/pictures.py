@@ -11,6 +11,7 @@ from pathlib import Path
 from PIL import Image, UnidentifiedImageError
 
 from tasks.errors import InputError
+from tasks.picture_size import open_picture
 
 # Base64 makes 4 characters of 3 bytes, so that 20 slides with all their pictures stay below 15 MB.
 ALL_PICTURES_BYTES = 10_500_000
@@ -77,7 +78,7 @@ def inline_picture(path: Path, widest_px: int, most_bytes: int) -> Picture:
     Raises
     ------
     InputError
-        The file is missing or is no whole PNG or JPEG.
+        The file is missing, is no whole PNG or JPEG, or states too many pixels.
     """
     data, image = _read(path)
     if image.width <= widest_px and len(data) <= most_bytes:
@@ -97,11 +98,13 @@ def inline_picture(path: Path, widest_px: int, most_bytes: int) -> Picture:
 def _read(path: Path) -> tuple[bytes, Image.Image]:
     try:
         data = path.read_bytes()
-        image = Image.open(io.BytesIO(data), formats=_FORMATS)
+        image = open_picture(io.BytesIO(data), _FORMATS)
         image.load()
     except FileNotFoundError as error:
         raise InputError("is not there", subject=path, remedy="write the report again where the picture is") from error
-    except (OSError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError as error:
+        raise InputError(f"is too large ({error})", subject=path, remedy="open the file itself") from error
+    except (OSError, SyntaxError, UnidentifiedImageError) as error:
         raise InputError("is no whole PNG or JPEG", subject=path, remedy="run the stage that drew it again") from error
     return data, image
 

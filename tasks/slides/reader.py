@@ -24,6 +24,8 @@ _log = logging.getLogger(__name__)
 _MOST_MPP_RATIO = 1.05
 _LEVEL_TOLERANCE = 1.02
 _READ_BUDGET_PX = 1 << 21
+# A file may state any tile, and a tile is decoded whole.
+_MOST_TILE_PX = 1 << 26
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,7 @@ class SlideReader:
         self.path = path
         self._handle = _open(path)
         try:
+            self._refuse_giant_tiles()
             self.mpp = _resolution(self._handle.properties, path, mpp)
         except InputError:
             self._handle.close()
@@ -189,6 +192,16 @@ class SlideReader:
                     block if factor == 1 else cv2.resize(block, (wide, high), interpolation=cv2.INTER_AREA)
                 )
         return out
+
+    def _refuse_giant_tiles(self) -> None:
+        for level in range(self.level_count):
+            width_px, height_px = self.tile_size_px(level) or (0, 0)
+            if width_px * height_px > _MOST_TILE_PX:
+                raise InputError(
+                    f"states tiles of {width_px} x {height_px} px at level {level}, too large to be decoded",
+                    subject=self.path,
+                    remedy="convert it to a TIFF with tiles of 256 or 512 px, or leave it out of the cohort",
+                )
 
     def _reopen(self) -> None:
         # OpenSlide remembers the first error of a handle and raises it for every later read.

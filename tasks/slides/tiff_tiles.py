@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,8 @@ _log = logging.getLogger(__name__)
 _JPEG, _YCBCR, _RGB = 7, 6, 2
 _LARGEST_TILE_PX = 4096
 _LARGEST_TILE_BYTES = 1 << 26
+# Of a slide with damaged tiles: after so many that nobody can decode, it is left to OpenSlide.
+_MOST_TRIED = 5
 # Tells a decoder that the components are red, green and blue: without it, it takes them as luma and chroma.
 _COMPONENTS_ARE_RGB = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00\x00"
 _START, _END = b"\xff\xd8", b"\xff\xd9"
@@ -36,12 +38,15 @@ class JpegLayout:
     head
         What goes before a tile's own stream, after its start marker is cut off: a start marker, tables and the
         colour space.
+    example
+        A tile that can be decoded, with many bytes.
     """
 
     grid: TileGrid
     offsets: npt.NDArray[np.int64]
     sizes: npt.NDArray[np.int64]
     head: bytes
+    example: int
 
 
 class TiffTiles:
@@ -70,8 +75,8 @@ class TiffTiles:
         return inside and os.pread(self._descriptor, len(_START), offset) == _START
 
     def example(self) -> bytes:
-        """Give the largest tile as a JPEG file of its own."""
-        return self.layout.head + self.compressed(int(self.layout.sizes.argmax()))[2:]
+        """Give a large tile as a JPEG file of its own."""
+        return self.layout.head + self.compressed(self.layout.example)[2:]
 
     def read_tile(self, tile: int, out: Rgb) -> None:
         """See `TileSource.read_tile`."""
@@ -117,7 +122,7 @@ def find_jpeg_tiles(reader: SlideReader, level: int) -> JpegLayout | None:
     except Exception as error:  # whatever tifffile says of a file that OpenSlide has opened: OpenSlide can read it
         _log.debug("%s: tiles are read through OpenSlide (%s)", reader.path, error)
         return None
-    return layout if layout is not None and _agrees(reader, level, layout) else None
+    return None if layout is None else _compared(reader, level, layout)
 
 
 def _shape(page: tifffile.TiffPage) -> tuple[int, int] | None:
@@ -138,24 +143,45 @@ def _layout(page: tifffile.TiffPage, path: Path) -> JpegLayout | None:
     if tables and not (tables.startswith(_START) and tables.endswith(_END)):
         return None
     head = _START + (_COMPONENTS_ARE_RGB if colours == _RGB else b"") + tables[2:-2]
-    return JpegLayout(grid, offsets, sizes, head)
+    return JpegLayout(grid, offsets, sizes, head, int(sizes.argmax()))
 
 
-def _agrees(reader: SlideReader, level: int, layout: JpegLayout) -> bool:
-    """Compare the tile with the most bytes, which shows most, with what OpenSlide makes of it."""
-    grid, tile = layout.grid, int(layout.sizes.argmax())
+def _compared(reader: SlideReader, level: int, layout: JpegLayout) -> JpegLayout | None:
+    """Compare the tile with the most bytes, which shows most, with what OpenSlide makes of it.
+
+    One that neither can decode is damaged, and says nothing of the others: then the next one is taken.
+    """
+    tiles = TiffTiles(reader.path, layout)
+    try:
+        for tile in np.argsort(-layout.sizes, kind="stable")[:_MOST_TRIED].tolist():
+            own, shown = _decoded(tiles, tile), _shown(reader, level, layout.grid, tile)
+            if own is None and shown is None:
+                continue
+            if own is None or shown is None or not (own[: shown.shape[0], : shown.shape[1]] == shown).all():
+                return None
+            return replace(layout, example=tile)
+    finally:
+        tiles.close()
+    return None
+
+
+def _decoded(tiles: TiffTiles, tile: int) -> Rgb | None:
+    pixels = tiles.grid.new_tile()
+    try:
+        tiles.read_tile(tile, pixels)
+    except InputError:
+        return None
+    return pixels
+
+
+def _shown(reader: SlideReader, level: int, grid: TileGrid, tile: int) -> Rgb | None:
     x, y = grid.corner_px(tile)
     width, height = min(grid.tile_width_px, grid.width_px - x), min(grid.tile_height_px, grid.height_px - y)
     downsample = reader.level_downsamples[level]
-    pixels, tiles = grid.new_tile(), TiffTiles(reader.path, layout)
     try:
-        tiles.read_tile(tile, pixels)
-        shown = reader.read_region(round(x * downsample), round(y * downsample), level, width, height)
+        return reader.read_region(round(x * downsample), round(y * downsample), level, width, height)
     except InputError:
-        return False
-    finally:
-        tiles.close()
-    return bool((pixels[:height, :width] == shown).all())
+        return None
 
 
 def _undecodable(path: Path, tile: int, why: str) -> InputError:

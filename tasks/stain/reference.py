@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 from pydantic import Field
 
 from tasks.artifacts import Record
 from tasks.digests import bytes_digest
 from tasks.errors import InputError, IntegrityError
+from tasks.picture_size import open_picture
 from tasks.stain.change import ColourChange
 from tasks.stain.macenko import MacenkoStain, fit_macenko
 from tasks.stain.reinhard import ReinhardStain, fit_reinhard
@@ -66,7 +69,7 @@ def picture_reference(path: Path, method: StainMethod, *, digest: str | None = N
     Raises
     ------
     InputError
-        It is no picture, or shows too little stained tissue.
+        It is no picture, states too many pixels, or shows too little stained tissue.
     IntegrityError
         It has another digest.
     """
@@ -83,7 +86,18 @@ def picture_reference(path: Path, method: StainMethod, *, digest: str | None = N
             subject=path,
             remedy="copy the picture again, or correct the digest",
         )
-    pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB) if content else None
+    return measure_reference(_pixels(content, path), method, source=f"a picture ({found})")
+
+
+def _pixels(content: bytes, path: Path) -> NDArray[np.uint8]:
+    remedy = "set train.stain_reference to a PNG, TIFF or JPEG file of some square millimetres of tissue"
+    try:
+        open_picture(io.BytesIO(content), ("PNG", "TIFF", "JPEG")).close()
+        pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB)
+    except Image.DecompressionBombError as error:
+        raise InputError(f"is too large ({error})", subject=path, remedy=remedy) from error
+    except (OSError, SyntaxError, ValueError, cv2.error) as error:
+        raise InputError(f"is no picture ({error})", subject=path, remedy=remedy) from error
     if pixels is None:
-        raise InputError("is no picture", subject=path, remedy="set train.stain_reference to a PNG, TIFF or JPEG file")
-    return measure_reference(pixels.astype(np.uint8), method, source=f"a picture ({found})")
+        raise InputError("is no picture", subject=path, remedy=remedy)
+    return pixels.astype(np.uint8)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -12,8 +13,10 @@ import cv2
 import h5py
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from tasks.errors import InputError
+from tasks.picture_size import open_picture
 
 Patches = npt.NDArray[np.uint8]
 
@@ -152,7 +155,12 @@ def _rows(path: Path, rows: list[int]) -> Iterator[tuple[PatchRef, Patches]]:
 
 
 def _image(path: Path) -> Patches:
-    bgr = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR)
+    content = path.read_bytes()
+    try:
+        open_picture(io.BytesIO(content), ("PNG", "JPEG", "TIFF")).close()
+        bgr = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, cv2.error) as error:
+        raise InputError(f"is no image ({error})", subject=path, remedy="leave it out") from error
     if bgr is None:
         raise InputError("is no image", subject=path, remedy="leave it out")
     return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB).astype(np.uint8)

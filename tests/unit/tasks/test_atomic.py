@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -11,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from tasks.atomic import atomic_path, write_bytes, write_text
-from tasks.errors import InputError, PermanentFault
+from tasks.atomic import append_line, atomic_path, write_bytes, write_text
+from tasks.errors import CamNetError, InputError, PermanentFault, RetryableFault
 from tests.services.small_disk import needs_root, small_disk
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -199,3 +200,38 @@ def _python(code: str, *arguments: str, folder: Path) -> str:
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     command = [sys.executable, "-c", code, *arguments]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"),
+    [
+        (errno.ENOSPC, PermanentFault), (errno.EDQUOT, PermanentFault), (errno.EIO, PermanentFault),
+        (errno.EROFS, PermanentFault), (errno.ESTALE, RetryableFault), (errno.ETIMEDOUT, RetryableFault),
+        (errno.EACCES, InputError),
+    ],
+)  # fmt: skip
+def test_each_fault_of_a_disk_has_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, kind: type[CamNetError]
+) -> None:
+    def fails(_: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    (tmp_path / "a.bin").write_bytes(b"old")
+    monkeypatch.setattr(os, "fsync", fails)
+    with pytest.raises(CamNetError, match=os.strerror(number)) as caught:
+        write_bytes(tmp_path / "a.bin", b"new")
+    assert type(caught.value) is kind
+    assert caught.value.remedy
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"old"]
+
+
+@needs_root
+def test_a_line_that_only_partly_fits_is_an_error(tmp_path: Path) -> None:
+    # The system takes what fits of a write, without an error; two pages hold eight of these lines and a part of one.
+    line = b"x" * 999
+    with small_disk(tmp_path / "disk", 8) as disk:
+        for _ in range(8):
+            append_line(disk / "a.jsonl", line)
+        with pytest.raises(OSError, match="No space left"):
+            append_line(disk / "a.jsonl", line)
+        assert (disk / "a.jsonl").read_bytes().count(line + b"\n") == 8

@@ -25,6 +25,7 @@ ALLOWED = {
     "flows/slurm_watch.py": "which log of a job that failed is shown",
     # Compared for equality only: whether a file is the same as before.
     "tasks/digests.py": "the stamp of a file whose digest is known",
+    "tasks/training/arriving.py": "whether a shard that was damaged was written anew",
     "tasks/training/allocation.py": "whether a file was written anew",
     # Within one machine, or wider than clocks differ.
     "tasks/training/rank_error.py": "which of the ranks of one job ended first",

@@ -1,3 +1,5 @@
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -39,3 +41,14 @@ def test_a_damaged_or_missing_thumbnail_is_refused(tmp_path: Path) -> None:
     path.write_bytes(b"GIF89a" + bytes(50))
     with pytest.raises(InputError, match="cannot be read"):
         read_thumbnail(path, slide_width_px=90, slide_height_px=90)
+
+
+def test_a_thumbnail_that_states_too_many_pixels_is_refused_undecoded(tmp_path: Path) -> None:
+    chunk = b"IHDR" + struct.pack(">IIBBBBB", 200_000, 200_000, 8, 2, 0, 0, 0)
+    start = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13)
+    (tmp_path / "a.png").write_bytes(start + chunk + struct.pack(">I", zlib.crc32(chunk)))
+    with pytest.raises(InputError, match="cannot be read as an image"):
+        read_thumbnail(tmp_path / "a.png", slide_width_px=10, slide_height_px=10)
+    Image.new("1", (9000, 9000)).save(tmp_path / "b.png")
+    with pytest.raises(InputError, match="9000 x 9000 px are more than"):
+        read_thumbnail(tmp_path / "b.png", slide_width_px=10, slide_height_px=10)

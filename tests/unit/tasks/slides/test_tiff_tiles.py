@@ -144,3 +144,19 @@ def test_other_formats_are_read_through_openslide(real_data: Path) -> None:
     with open_slide(real_data / "slides" / "boxes_0.dcm", mpp=0.5) as reader:
         assert find_jpeg_tiles(reader, 0) is None
         assert_same_as_openslide(reader, OpenSlideTiles(reader, 0), 0)
+
+
+def test_a_slide_whose_largest_tile_is_damaged_is_still_read_directly(tmp_path: Path) -> None:
+    path = write_jpeg_slide(tmp_path / "a.tif", picture(WIDTH_PX, HEIGHT_PX))
+    with tifffile.TiffFile(path) as file:
+        sizes, offsets = file.pages[0].databytecounts, file.pages[0].dataoffsets
+    largest = int(np.argmax(sizes))
+    with path.open("r+b") as raw:
+        raw.seek(offsets[largest])
+        raw.write(bytes(sizes[largest]))
+    with open_slide(path) as reader:
+        layout = find_jpeg_tiles(reader, 0)
+        assert layout is not None
+        assert layout.example != largest
+        with direct_tiles(reader) as tiles, pytest.raises(InputError, match="cannot be decoded"):
+            tiles.read_tile(largest, tiles.grid.new_tile())
