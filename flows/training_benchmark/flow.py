@@ -21,6 +21,7 @@ from tasks import atomic
 from tasks.artifacts import Record, read_lines, read_record
 from tasks.digests import file_digest
 from tasks.errors import InputError
+from tasks.patches.shards.find import find_shards
 from tasks.patches.store import open_shard
 from tasks.training.job import ShardOfJob
 from tasks.training.noise_shards import write_noise_shards
@@ -65,6 +66,22 @@ def benchmark_training(plan: TrainingBenchmark) -> TrainingBenchmarkResult:
     return TrainingBenchmarkResult(report=report, trials=len(trials), failed=failed)
 
 
+def available_shards(plan: TrainingBenchmark, folder: Path) -> list[tuple[ShardOfJob, int]]:
+    """List the shards of the training split with the numbers of their labelled patches; make them if none are given."""
+    given = plan.conditions.shards
+    if given is None:
+        paths = write_noise_shards(folder / "shards", plan.rows, plan.conditions.patch_px)
+    else:
+        paths = find_shards([given])
+    found = []
+    for path in paths:
+        with open_shard(path) as shard:
+            if shard.attributes.split == "train":
+                known = int(np.count_nonzero(shard.label >= 0))
+                found.append((ShardOfJob(path=path, digest=file_digest(path)), known))
+    return found
+
+
 def first_shards(shards: Sequence[tuple[ShardOfJob, int]], rows: int) -> tuple[list[ShardOfJob], int]:
     """Take the first shards that together have at least so many patches; give them and how many that are.
 
@@ -90,7 +107,7 @@ def first_shards(shards: Sequence[tuple[ShardOfJob, int]], rows: int) -> tuple[l
 
 def _measure(plan: TrainingBenchmark, missing: Sequence[tuple[Cell, int]], path: Path) -> None:
     with _own_folder(plan) as folder:
-        shards = _shards(plan, folder)
+        shards = available_shards(plan, folder)
         chosen = {cell.rows: first_shards(shards, cell.rows) for cell, _ in missing}
         progress: Any = create_progress_artifact(0.0, key="benchmark-progress", description=f"{len(missing)} trials")
         for number, (cell, repeat) in enumerate(missing, start=1):
@@ -100,22 +117,6 @@ def _measure(plan: TrainingBenchmark, missing: Sequence[tuple[Cell, int]], path:
             told = f"{number} of {len(missing)}: {trial_line(trial)}"
             log.info("trial %s", told)
             update_progress_artifact(progress, 100.0 * number / len(missing), description=told)
-
-
-def _shards(plan: TrainingBenchmark, folder: Path) -> list[tuple[ShardOfJob, int]]:
-    """List the shards of the training split with the numbers of their labelled patches; make them if none are given."""
-    given = plan.conditions.shards
-    if given is None:
-        paths = write_noise_shards(folder / "shards", plan.rows, plan.conditions.patch_px)
-    else:
-        paths = sorted(given.rglob("*.h5"))
-    found = []
-    for path in paths:
-        with open_shard(path) as shard:
-            if shard.attributes.split == "train":
-                known = int(np.count_nonzero(shard.label >= 0))
-                found.append((ShardOfJob(path=path, digest=file_digest(path)), known))
-    return found
 
 
 @contextmanager

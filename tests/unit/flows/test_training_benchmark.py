@@ -10,7 +10,7 @@ import pytest
 from flows.commands.benchmark_training import training
 from flows.training_benchmark import grids
 from flows.training_benchmark.figures import cell_figures, growth
-from flows.training_benchmark.flow import benchmark_training, first_shards
+from flows.training_benchmark.flow import available_shards, benchmark_training, first_shards
 from flows.training_benchmark.plan import (
     Cell,
     Conditions,
@@ -22,9 +22,11 @@ from flows.training_benchmark.plan import (
 )
 from flows.training_benchmark.report import NUMBERS, TABLE, write_training_report
 from flows.training_benchmark.trial import Trial, trial_line
+from tasks.digests import file_digest
 from tasks.errors import InputError
 from tasks.report.benchmark_data import Grid
 from tasks.training.job import ShardOfJob
+from tests.services.texture_shards import TextureShard, write_texture_shard
 from tests.services.training_trials import failed_trial, made_trial
 
 ALONE = Cell(architecture="ResNet50", ranks=1, threads=1, rows=64)
@@ -188,6 +190,21 @@ def test_a_report_without_measurements_says_so(tmp_path: Path) -> None:
     assert "Not measured." in page
     assert "Not predicted" in page
     assert "data:image/png" not in page
+
+
+def test_a_folder_without_shards_is_refused(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, conditions=Conditions(shards=tmp_path))
+    with pytest.raises(InputError, match="holds no shard"):
+        available_shards(plan, tmp_path / "made")
+
+
+def test_of_given_shards_those_to_train_on_count_by_their_labels(tmp_path: Path) -> None:
+    write_texture_shard(tmp_path, TextureShard("a", "train", (1, 0, -1, 1)))
+    write_texture_shard(tmp_path, TextureShard("b", "validation", (1, 0)))
+    plan = plan_of(tmp_path, conditions=Conditions(shards=tmp_path))
+    ((shard, rows),) = available_shards(plan, tmp_path / "made")
+    assert (shard.path.name, rows) == ("a.train.patches.h5", 3)
+    assert shard.digest == file_digest(shard.path)
 
 
 def test_other_conditions_are_another_folders(tmp_path: Path) -> None:
