@@ -146,7 +146,8 @@ def _figures(cell: Cell, trials: Sequence[Trial]) -> CellFigures:
         trials=len(trials),
         epoch_s=Spread.of(epoch.seconds for epoch in epochs),
         step_s=Spread.of(epoch.seconds / epoch.steps for epoch in epochs),
-        images_per_s=Spread.of(epoch.patches_per_s for epoch in epochs),
+        # The log's own rate has one decimal only.
+        images_per_s=Spread.of(trial.rows / epoch.seconds for trial in trials for epoch in trial.counted),
         waiting_share=Spread.of(epoch.waiting_s / epoch.seconds for epoch in epochs),
         start_up_s=Spread.of(trial.start_up_s for trial in trials),
         first_epoch_s=Spread.of(trial.epochs[0].seconds for trial in trials),
