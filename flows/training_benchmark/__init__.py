@@ -1,0 +1,1 @@
+"""The training benchmark: what is measured, one measurement, and the report."""
