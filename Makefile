@@ -12,8 +12,16 @@ demo:
 	@containers/setup.sh $(VENV)
 	@$(VENV)/bin/camnet demo --workspace $(WORKSPACE)
 
+# Unit tests in two processes; those that start services measure times and memory, and run alone.
+UNIT = tests/unit tests/test_architecture.py
+
 test: lint
+ifeq ($(PYTEST_ARGS),)
+	@$(VENV)/bin/python -m pytest -n 2 --dist loadfile $(UNIT)
+	@$(VENV)/bin/python -m pytest $(UNIT:%=--ignore=%)
+else
 	@$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
+endif
 
 lint: setup
 	@$(VENV)/bin/ruff check .

@@ -111,8 +111,14 @@ def both_at(
     CamNetError
         What ended the first one, the second is then cancelled; or what ended the second, the first has ended then.
     """
-    runs = [_begun(context, site, stage, **inputs) for site, stage, _, inputs in (first, second)]
-    leading, following = _ended(runs)
+    leading = _begun(context, first[0], first[1], **first[3])
+    try:
+        following = _begun(context, second[0], second[1], **second[3])
+    except BaseException:
+        with get_client(sync_client=True) as client:
+            _cancel(client, [leading])
+        raise
+    leading, following = _ended([leading, following])
     done(first[2].model_validate(_published(leading, first[0])["result"]))
     return second[2].model_validate(_published(following, second[0])["result"])
 
