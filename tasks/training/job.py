@@ -90,7 +90,7 @@ class TrainingJob(Record):
     @property
     def identity(self) -> str:
         """Digest of what must be the same for a training to go on from a checkpoint."""
-        elsewhere = {"weights", "start_from", "stain_reference", "silence_s", "checkpoint_epochs"}
+        elsewhere = {"weights", "start_from", "stain_reference", "silence_s", "checkpoint_epochs", "checkpoint_minutes"}
         facts = [self.key, f"seed {self.seed}", f"{self.ranks} ranks", self.config.model_dump_json(exclude=elsewhere)]
         return bytes_digest("\n".join([*facts, *(shard.digest for shard in self.shards)]).encode())
 

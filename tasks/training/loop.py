@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NoReturn
@@ -86,7 +87,7 @@ def train_epochs(
                 cohort, validation = arriving.cohort, arriving.cohort.rows("validation")
                 stains = SlideStains(cohort.shards, reference) if reference else None
                 trainer.take_rows(cohort.rows("train"), stains)
-            measured = trainer.run_epoch(course.epoch)
+            measured = trainer.run_epoch(course.epoch, course.is_due, course.write_inside)
             if measured is None:
                 course.stop_here()
             collective.average_statistics(model)
@@ -128,7 +129,7 @@ class _Course:
         arriving: ArrivingShards | None,
     ) -> None:
         self._model, self._trainer, self._job, self._log, self._stop = model, trainer, job, log, stop
-        self._arriving, self._number = arriving, 0
+        self._arriving, self._number, self._written_s = arriving, 0, time.monotonic()
         self.epoch, self.best = 1, _Best()
 
     def restore(self, card: CheckpointCard, arrays: CheckpointArrays, validation: LabelledRows) -> None:
@@ -180,6 +181,16 @@ class _Course:
         if epoch % config.checkpoint_epochs == 0:
             self._write_checkpoint()
 
+    def is_due(self) -> bool:
+        """Whether the last checkpoint, or the start, is so long ago that one is due within the epoch."""
+        interval_s = 60.0 * self._job.config.checkpoint_minutes
+        return 0 < interval_s <= time.monotonic() - self._written_s
+
+    def write_inside(self) -> None:
+        """Write a checkpoint within the epoch."""
+        self._write_checkpoint()
+        self._log.write("checkpoint", epoch=self.epoch, step=self._trainer.steps_done, number=self._number)
+
     def stop_here(self) -> NoReturn:
         """Write a checkpoint and raise the error that says so, on all ranks."""
         reason = self._stop.reason or "another rank was told to stop"
@@ -194,6 +205,7 @@ class _Course:
         if self._job.checkpoints is None:
             return
         self._number += 1
+        self._written_s = time.monotonic()
         trainer, best = self._trainer, self.best
         inside = trainer.steps_done > 0
         statistics = collective.gather_rows(collective.statistics(self._model)) if inside else np.empty((0, 0), "f4")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import horovod.tensorflow as hvd
 import keras
@@ -95,8 +96,18 @@ class Trainer:
         if card.step:
             collective.set_statistics(self._model, arrays.statistics[hvd.rank()])
 
-    def run_epoch(self, epoch: int) -> dict[str, float | None] | None:
+    def run_epoch(
+        self, epoch: int, is_due: Callable[[], bool], write_checkpoint: Callable[[], None]
+    ) -> dict[str, float | None] | None:
         """Train one epoch (from 1), or its rest; None when the ranks were told to stop after `steps_done`.
+
+        Parameters
+        ----------
+        is_due
+            Whether a checkpoint is due; only rank 0's answer counts, and the ranks hear of it where they ask each
+            other whether to stop.
+        write_checkpoint
+            Called on all ranks after the same step.
 
         Returns
         -------
@@ -107,7 +118,7 @@ class Trainer:
         draws = self.measures.draws(epoch)
         plan = self._plan(epoch, draws.rows)
         rate = LearningRate.of(self._job.config, ranks=hvd.size(), steps_per_epoch=plan.steps)
-        if not self._run_steps(epoch, plan, rate, draws.weight):
+        if not self._run_steps(epoch, plan, rate, draws.weight, is_due, write_checkpoint):
             return None
         self.measures.end_epoch()
         all_rows, seconds = int(plan.all_rows.sum()), float(self.sums[2])
@@ -138,7 +149,15 @@ class Trainer:
             draws=draws,
         )
 
-    def _run_steps(self, epoch: int, plan: RankEpoch, rate: LearningRate, weight: NDArray[np.float32]) -> bool:
+    def _run_steps(
+        self,
+        epoch: int,
+        plan: RankEpoch,
+        rate: LearningRate,
+        weight: NDArray[np.float32],
+        is_due: Callable[[], bool],
+        write_checkpoint: Callable[[], None],
+    ) -> bool:
         """Take the steps that are left, rows with their `weight`; whether the epoch has ended."""
         rest = plan.from_step(self.steps_done)
         began = time.monotonic() - float(self.sums[2])
@@ -153,8 +172,12 @@ class Trainer:
             self.steps_done = step + 1
             speed = round(int(plan.all_rows[: step + 1].sum()) / self.sums[2], 1)
             self._log.progress("step", epoch=epoch, step=step + 1, steps=plan.steps, patches_per_s=speed)
-            if step + 1 in (look.next_step, plan.steps) and look.told_after(step + 1, self._stop):
-                return False
+            if step + 1 in (look.next_step, plan.steps):
+                told, due = look.told_after(step + 1, self._stop, is_due())
+                if told:
+                    return False
+                if due:
+                    write_checkpoint()
         return True
 
     def _train_batch(
@@ -182,7 +205,7 @@ class Trainer:
 
 
 class _Look:
-    """When the ranks ask each other whether one was told to stop: twice a second, because each time costs some ms.
+    """When the ranks ask each other whether to stop or write: twice a second, because each time costs some ms.
 
     Attributes
     ----------
@@ -194,14 +217,16 @@ class _Look:
         self._last_step, self.next_step = first_step, first_step + 1
         self._last = time.monotonic()
 
-    def told_after(self, step: int, stop: Stop) -> bool:
-        """Ask, all ranks after the same step."""
+    def told_after(self, step: int, stop: Stop, is_due: bool) -> tuple[bool, bool]:
+        """Ask, all ranks after the same step; whether one was told to stop, and whether a checkpoint is due."""
         now = time.monotonic()
-        told, seconds = collective.total([float(stop.reason is not None), now - self._last]).tolist()
+        # The clocks of the ranks differ, and all must write together.
+        due = float(is_due and hvd.rank() == 0)
+        told, due, seconds = collective.total([float(stop.reason is not None), due, now - self._last]).tolist()
         steps_a_look = _LOOK_S * (step - self._last_step) * hvd.size() / max(seconds, 1e-6)
         self._last_step, self._last = step, now
         self.next_step = step + max(1, min(_MOST_STEPS_A_LOOK, int(steps_a_look)))
-        return bool(told > 0)
+        return bool(told > 0), bool(due > 0)
 
 
 def reader_threads(job: TrainingJob) -> int:

@@ -120,6 +120,34 @@ def test_a_killed_training_goes_on_and_a_damaged_checkpoint_falls_back(
     assert not (tmp_path / ".model.checkpoints").exists()
 
 
+def test_ranks_killed_within_an_epoch_go_on_at_its_last_checkpoint(
+    shards: list[ShardOfJob], undisturbed: tuple[ModelCard, list[Event]], tmp_path: Path
+) -> None:
+    card, log = undisturbed
+    output = tmp_path / "model"
+    config = CONFIG.model_copy(update={"checkpoint_minutes": 1e-6})
+    seen: list[Event] = []
+
+    def kill_all(event: Event) -> None:
+        seen.append(event)
+        if event["event"] == "checkpoint" and event["epoch"] == 3:
+            for process in rank_processes(tmp_path):
+                process.send_signal(signal.SIGKILL)
+
+    with pytest.raises(RetryableFault, match="died without a word"):
+        train(config, shards, output, ranks=2, seed=4, key="key-1", on_progress=kill_all)
+    told = next(event for event in seen if event["event"] == "checkpoint" and event["epoch"] == 3)
+    [steps, *_] = [event["steps"] for event in log if event["event"] == "epoch"]
+    assert 0 < told["step"] < steps
+    events: list[Event] = []
+    again = train(CONFIG, shards, output, ranks=2, seed=4, key="key-1", on_progress=events.append)
+    [resumed] = [event for event in events if event["event"] == "resumed"]
+    assert resumed["checkpoint"] >= told["number"]
+    assert again.weights_digest == card.weights_digest
+    assert again.metrics == card.metrics
+    assert curves(events) == curves(log)
+
+
 LAUNCHER = """
 import sys
 from pathlib import Path
