@@ -152,7 +152,11 @@ def test_nothing_dangerous_is_in_the_tree(path: Path) -> None:
     tree = ast.parse(path.read_text())
     names = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
     names |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
-    assert not names & {"AutoAddPolicy", "WarningPolicy", "load_model", "eval", "exec"}
+    assert not names & {
+        "AutoAddPolicy", "WarningPolicy", "load_model", "eval", "exec",
+        # Keras builds what a file tells it to by these.
+        "from_config", "deserialize", "model_from_json",
+    }  # fmt: skip
     assert not imported(path) & {"os.system", "os.popen"}
     assert not {ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute)} & {
         "os.system",

@@ -134,7 +134,7 @@ def read_scores(path: Path) -> Scores:
             columns = {name: _column(path, file, name, dtype) for name, dtype in COLUMN_DTYPES.items()}
     except FileNotFoundError as error:
         raise IntegrityError("is not there", subject=path, remedy=_REMEDY) from error
-    except OSError as error:
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:  # what h5py says of damaged structure
         raise IntegrityError(f"is no complete HDF5 file ({error})", subject=path, remedy=_REMEDY) from error
     _check_values(path, columns)
     return Scores(attributes, **columns)

@@ -154,3 +154,15 @@ def test_a_file_that_was_cut_off_or_is_missing_is_refused(scores: Scores, tmp_pa
     path.write_bytes(path.read_bytes()[:-200])
     with pytest.raises(IntegrityError, match="no complete HDF5 file"):
         read_scores(path)
+
+
+def test_flipped_bits_of_the_files_head_are_integrity_errors_or_harmless(scores: Scores, tmp_path: Path) -> None:
+    write_scores(tmp_path / "a.scores.h5", scores)
+    data, refused = (tmp_path / "a.scores.h5").read_bytes(), 0
+    for at in [at for at in range(700) if data[at]]:
+        (tmp_path / "b.scores.h5").write_bytes(data[:at] + bytes([data[at] ^ 0x01]) + data[at + 1 :])
+        try:
+            read_scores(tmp_path / "b.scores.h5")
+        except IntegrityError:
+            refused += 1
+    assert refused > 20

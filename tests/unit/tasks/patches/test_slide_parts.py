@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import random
 from collections import Counter
 from collections.abc import Iterator
@@ -366,3 +367,23 @@ def test_a_shard_that_is_part_3_of_2_is_refused(small_cohort: CohortSummary, tmp
         file.attrs["part"] = 3
     with pytest.raises(IntegrityError, match="part 3 of 2"):
         open_shard(path)
+
+
+class _Trap:
+    """Unpickled, it makes a folder."""
+
+    def __init__(self, place: Path) -> None:
+        self._place = str(place)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (self._place,)
+
+
+def test_arrays_that_would_have_to_be_unpickled_are_not_read(tmp_path: Path) -> None:
+    path, sprung = tmp_path / "masks.npz", tmp_path / "sprung"
+    np.savez(path, key=np.array([_Trap(sprung)], dtype=object))
+    assert read_known(path, "key") is None
+    assert not sprung.exists()
+    with np.load(path, allow_pickle=True) as stored:
+        assert stored["key"].shape == (1,)
+    assert sprung.exists()  # the trap works

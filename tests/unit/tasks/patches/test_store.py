@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -213,6 +215,21 @@ def _part_of_the_pixels(file: h5py.File) -> None:
     patches[:32] = pixels
 
 
+def _huge_chunk(file: h5py.File) -> None:
+    del file["patches"]
+    rows = 1 << 20
+    file.create_dataset("patches", (rows, SIDE_PX, SIDE_PX, 3), "uint8", chunks=(rows, SIDE_PX, SIDE_PX, 3))
+
+
+def _unknown_filter(file: h5py.File) -> None:
+    properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    properties.set_chunk((8,))
+    properties.set_filter(32_768 + 999, h5py.h5z.FLAG_OPTIONAL)  # HDF5 would look for a plugin with this number
+    del file["index/label"]
+    space = h5py.h5s.create_simple((ROWS,))
+    h5py.h5d.create(file["index"].id, b"label", h5py.h5t.STD_I8LE, space, dcpl=properties)
+
+
 def _group_instead(file: h5py.File) -> None:
     del file["patches"]
     file.create_group("patches/deep")
@@ -239,6 +256,8 @@ HOSTILE: dict[str, tuple[Callable[[h5py.File], None], str]] = {
         lambda file: _replace(file, "index/label", np.zeros(ROWS, np.int8), chunks=(8,), shuffle=True),
         "keeps index/label behind a filter",
     ),
+    "a filter that nobody knows": (_unknown_filter, "keeps index/label behind a filter"),
+    "a huge chunk": (_huge_chunk, "bytes of patches and holds 0"),
     "soft link": (_soft_link, "has no patches of its own"),
     "soft link to itself": (_soft_link_loop, "has no patches of its own"),
     "external link": (_external_link, "has no patches of its own"),
@@ -288,6 +307,29 @@ def test_a_file_that_is_not_what_the_schema_says_is_refused_before_its_data_is_r
     shard.rename(shard.with_suffix(".moved"))  # and it is closed: HDF5 would refuse to open it for writing
     with h5py.File(shard.with_suffix(".moved"), "r+"):
         pass
+
+
+OPEN_FOR_WRITING = """
+import os, sys, h5py
+with h5py.File(sys.argv[1], "r") as shard, h5py.File(sys.argv[2], "w", libver="latest") as file:
+    for name, value in shard.attrs.items():
+        file.attrs[name] = value
+    for name in shard:
+        shard.copy(name, file)
+file = h5py.File(sys.argv[2], "r+", libver="latest")
+file.flush()
+os._exit(0)  # the mark of a writer stays in the file
+"""
+
+
+def test_a_file_that_was_left_open_for_writing_is_refused(shard: Path) -> None:
+    left = shard.with_name("left.h5")
+    subprocess.run([sys.executable, "-c", OPEN_FOR_WRITING, str(shard), str(left)], check=True)
+    with pytest.raises(OSError, match="already open for write"), h5py.File(left, "r"):
+        pass
+    with pytest.raises(IntegrityError, match="open for write") as caught:
+        open_shard(left)
+    assert "make the shard again" in str(caught.value.remedy)
 
 
 def test_the_pixels_are_plain_hdf5_in_one_piece(shard: Path) -> None:

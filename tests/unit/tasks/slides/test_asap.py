@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -156,6 +157,20 @@ def test_files_that_are_no_plain_annotation_xml_are_refused(tmp_path: Path, text
     with pytest.raises(InputError, match=r"slide\.xml") as caught:
         read_annotations(path)
     assert caught.value.remedy
+
+
+def test_nothing_is_fetched_from_the_network(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setblocking(False)
+        port = server.getsockname()[1]
+        path = write(tmp_path, annotation(SQUARE))
+        text = path.read_text()
+        for at in (f'SYSTEM "http://127.0.0.1:{port}/a.dtd"', f'PUBLIC "a" "http://127.0.0.1:{port}/a.dtd"'):
+            path.write_text(text.replace("<ASAP", f"<!DOCTYPE ASAP_Annotations {at}><ASAP", 1))
+            with pytest.raises(InputError):
+                read_annotations(path)
+        with pytest.raises(BlockingIOError):
+            server.accept()
 
 
 def test_no_other_file_is_read(tmp_path: Path) -> None:

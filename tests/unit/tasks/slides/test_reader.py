@@ -73,6 +73,20 @@ def test_a_useless_resolution_is_named_and_can_be_replaced(
         assert slide.mpp == 0.25
 
 
+@pytest.mark.parametrize("resolution", [(0, 1), (1, 0), (0, 0)])
+def test_a_resolution_that_is_no_number_is_named(tmp_path: Path, resolution: tuple[int, int]) -> None:
+    path = write_tiff(tmp_path / "a.tif", picture(64, 64), mpp=(0.5, 0.5))
+    with tifffile.TiffFile(path, mode="r+b") as file:
+        for page in file.pages:
+            page.tags["XResolution"].overwrite(resolution)
+            page.tags["YResolution"].overwrite(resolution)
+    with pytest.raises(InputError, match=r"a\.tif") as caught:
+        open_slide(path)
+    assert "--mpp" in str(caught.value.remedy)
+    with open_slide(path, mpp=0.25) as slide:
+        assert slide.mpp == 0.25
+
+
 def test_the_slides_own_resolution_is_used_where_it_is_good(tmp_path: Path) -> None:
     with open_slide(write_tiff(tmp_path / "a.tif", picture(64, 64)), mpp=3.0) as slide:
         assert slide.mpp == pytest.approx(0.5)
