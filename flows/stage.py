@@ -21,6 +21,7 @@ from tasks.errors import IntegrityError, PermanentFault, PolicyRefusal, Retryabl
 from transfer.ledger import Ledger
 from transfer.manifest import Entry, Manifest, read_manifest
 from transfer.model import Batch, Endpoint, Outcome, TransferOptions
+from transfer.policy import refuse_forbidden
 from transfer.summary import RouteTotals, route_totals
 from transfer.task import move_batch
 
@@ -75,6 +76,7 @@ def stage(context: RunContext, manifest: Artifact, destination: str, again: bool
     if not reused:
         batch = staged_batch(context, manifest, destination)
         protocol = context.config.transfer.protocol
+        refuse_forbidden(batch)  # the list of the shards names patients: it goes nowhere where they may not go
         for entry in announced:
             move(context, batch.model_copy(update={"entries": (entry,)}), ledger, protocol=protocol)
         move(context, batch, ledger, protocol=protocol)

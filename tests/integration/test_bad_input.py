@@ -172,11 +172,12 @@ def test_a_full_destination_is_named_and_the_next_run_finishes(
     read_manifest(small_disk / "root" / "test" / "patches" / "manifest.json")
 
 
+@pytest.mark.parametrize("more", ["", "[train.arrival]\nfollow = true\n"])
 def test_pixels_of_a_resident_site_stay_there(
-    preprocessed: Path, cohort: Path, tmp_path: Path, server: dict[str, str]
+    preprocessed: Path, cohort: Path, tmp_path: Path, server: dict[str, str], more: str
 ) -> None:
     sites = write_sites(tmp_path / "sites", policy="resident")
-    config = write_config(tmp_path / "run.toml", cohort, more=f'sites = "{sites}"\n{TRAIN}')
+    config = write_config(tmp_path / "run.toml", cohort, more=f'sites = "{sites}"\n{TRAIN}{more}')
     workspace = shutil.copytree(preprocessed, tmp_path / "ws")
     done = camnet("transfer", "-c", config, "-w", workspace, environment=server)
     assert done.code == ExitCode.POLICY, done.errors
