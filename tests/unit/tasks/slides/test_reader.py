@@ -87,6 +87,17 @@ def test_a_resolution_that_is_no_number_is_named(tmp_path: Path, resolution: tup
         assert slide.mpp == 0.25
 
 
+def test_tiles_that_state_giant_sizes_are_refused_undecoded(tmp_path: Path) -> None:
+    path = write_tiff(tmp_path / "a.tif", picture(64, 64))
+    with tifffile.TiffFile(path, mode="r+b") as file:
+        for name in ("TileWidth", "TileLength"):
+            file.pages[0].tags[name].overwrite(16_384)
+    with pytest.raises(InputError, match="tiles of 16384 x 16384 px") as caught:
+        open_slide(path)
+    assert caught.value.subject == str(path)
+    assert caught.value.remedy
+
+
 def test_the_slides_own_resolution_is_used_where_it_is_good(tmp_path: Path) -> None:
     with open_slide(write_tiff(tmp_path / "a.tif", picture(64, 64)), mpp=3.0) as slide:
         assert slide.mpp == pytest.approx(0.5)

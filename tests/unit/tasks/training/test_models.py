@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import base64
+import json
+import marshal
 import re
+from contextlib import suppress
 from pathlib import Path
 
 import h5py
@@ -254,6 +258,25 @@ def test_weights_files_that_point_elsewhere_are_refused(kind: str, tmp_path: Pat
             file.create_dataset("layers", (4,), np.float32, external=[(str(secret), 0, 16)])
     with pytest.raises(InputError, match=r"has a link at|in another file"):
         build("CamNetSmall", 64, weights=weights)
+
+
+def test_code_in_a_weights_file_is_not_run(tmp_path: Path) -> None:
+    sprung = tmp_path / "sprung"
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Lambda(lambda x: x), keras.layers.Dense(1)])
+    model.save(tmp_path / "hostile.h5")
+    # As a file that was made by somebody who wants it: the code of the layer, which Keras would unmarshal and run.
+    code = compile(f"lambda x: __import__('os').mkdir({str(sprung)!r})", "trap", "eval").co_consts[0]
+    with h5py.File(tmp_path / "hostile.h5", "r+") as file:
+        config = json.loads(file.attrs["model_config"])
+        layer = next(one for one in config["config"]["layers"] if one["class_name"] == "Lambda")
+        layer["config"]["function"]["config"]["code"] = base64.b64encode(marshal.dumps(code)).decode()
+        file.attrs["model_config"] = json.dumps(config)
+    with pytest.raises(InputError):
+        build("CamNetSmall", 64, weights=tmp_path / "hostile.h5")
+    assert not sprung.exists()
+    with suppress(Exception):  # what Keras makes of a layer that gives nothing does not matter here
+        keras.models.load_model(tmp_path / "hostile.h5", safe_mode=False).predict(np.zeros((1, 4)), verbose=0)
+    assert sprung.exists()  # the trap works
 
 
 def test_a_file_that_is_no_hdf5_is_refused(tmp_path: Path) -> None:
