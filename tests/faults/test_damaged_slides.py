@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import struct
 from pathlib import Path
@@ -120,3 +121,35 @@ def test_tiles_that_are_nowhere_are_noticed_also_where_nothing_is_decoded(tmp_pa
     outcome = outcome_of(copy.parent, encoding="tiles")
     assert outcome.state == "failed"
     assert "cannot be decoded at" in outcome.reason
+
+
+@pytest.fixture(scope="module")
+def slide_with_levels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A slide of 2048 px, whose tissue is found on its second level."""
+    cohort = small_cohort(tmp_path_factory.mktemp("levels"), slides=1, side_px=2048)
+    return cohort.folder / "images" / f"{cohort.slides[0].name}.tif"
+
+
+def spoil(copy: Path, damage: str) -> None:
+    """Damage the second half of a tile with tissue, or all of it."""
+    with tifffile.TiffFile(copy) as file:
+        sizes, offsets = np.array(file.pages[0].databytecounts), file.pages[0].dataoffsets
+    tile = int(np.argsort(sizes)[-2])
+    size, start = int(sizes[tile]), 0 if damage == "all" else int(sizes[tile]) // 2
+    noise = np.random.default_rng(3).bytes(size - start)
+    overwrite(copy, offsets[tile] + start, noise if damage == "noise" else bytes(size - start))
+
+
+@pytest.mark.parametrize("encoding", ["raw", "tiles"])
+@pytest.mark.parametrize("damage", ["zeros", "noise", "all"])
+def test_damage_inside_a_stream_is_no_silent_gray(
+    slide_with_levels: Path, tmp_path: Path, damage: str, encoding: str
+) -> None:
+    # Most decoders make gray or smears of it and say nothing. The slide is small: one tile is more than 5 % of it.
+    spoil(copy := copy_of(slide_with_levels, tmp_path), damage)
+    (job,) = slide_jobs(copy.parent, tmp_path / "root", encoding=encoding).values()
+    outcome = preprocess_slide(job)
+    assert outcome.state == "failed"
+    noticed = re.search(r"cannot be decoded at (\d+) of (\d+) positions", outcome.reason or "")
+    assert noticed
+    assert 0 < int(noticed[1]) < int(noticed[2]) / 4

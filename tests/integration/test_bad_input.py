@@ -26,7 +26,7 @@ def server(prefect_url: str) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def bad_cohort(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two good slides among four that fail each in its own way."""
+    """Two good slides among five that fail each in its own way."""
     folder = tmp_path_factory.mktemp("bad")
     images, annotations = sorted((cohort / "images").glob("*.tif")), cohort / "annotations"
     with_tumour = next(path for path in images if (annotations / f"{path.stem}.xml").exists())
@@ -38,6 +38,8 @@ def bad_cohort(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "patient_063_node_0.xml").write_text("this is no XML <")
     _with_broken_tiles(images[0], folder / "patient_064_node_0.tif")
     _without_mpp(images[0], folder / "patient_065_node_0.tif")
+    whole = images[0].read_bytes()
+    (folder / "patient_066_node_0.tif").write_bytes(whole[: len(whole) // 2])
     return folder
 
 
@@ -81,6 +83,8 @@ def test_bad_slides_are_named_and_the_good_ones_finished(
     assert "decoded" in outcomes["patient_064_node_0"]["reason"]
     assert "resolution" in outcomes["patient_065_node_0"]["reason"]
     assert "--mpp" in outcomes["patient_065_node_0"]["remedy"] or "mpp" in outcomes["patient_065_node_0"]["remedy"]
+    assert outcomes["patient_066_node_0"]["state"] == "failed"
+    assert outcomes["patient_066_node_0"]["remedy"]
     for name in outcomes:
         if outcomes[name]["state"] == "failed":
             assert name in done.error["cause"]

@@ -202,6 +202,23 @@ def test_a_slide_without_tissue_is_excluded_and_remembered(tmp_path: Path) -> No
     assert preprocess_slide(job).reused
 
 
+def test_a_slide_that_is_all_tissue_has_every_patch(tmp_path: Path) -> None:
+    pink = np.random.default_rng(0).integers(90, 180, (512, 512, 3), np.uint8)
+    pink[..., 1] //= 2
+    job = only_job(write_slide(tmp_path / "full.tif", pink), tmp_path)
+    outcome = preprocess_slide(job)
+    side = 1 + (512 - job.config.patch_px) // (job.config.grid_stride_px or job.config.patch_px)
+    assert (outcome.state, outcome.grid_patches) == ("done", side**2)
+
+
+@pytest.mark.parametrize("ink", [(28, 48, 150), (32, 30, 36)])
+def test_a_slide_that_is_all_ink_is_excluded(tmp_path: Path, ink: tuple[int, int, int]) -> None:
+    noise = np.random.default_rng(0).integers(0, 3, (512, 512, 3), np.uint8)
+    job = only_job(write_slide(tmp_path / "ink.tif", np.array(ink, np.uint8) + noise), tmp_path)
+    outcome = preprocess_slide(job)
+    assert (outcome.state, outcome.reason, outcome.files) == ("excluded", "no tissue found", ())
+
+
 def test_a_slide_smaller_than_a_patch_ends_with_no_patches_and_says_why(tmp_path: Path) -> None:
     pink = np.random.default_rng(0).integers(90, 180, (48, 48, 3), np.uint8)
     pink[..., 1] //= 2
