@@ -8,8 +8,8 @@ level 0 over it, and give the pixels. What they do with the pixels differs, and 
 also digests the slide, looks at every patch, writes the shard and draws the pictures, where LazySlide gives arrays that
 are thrown away. Tissue masks differ too; so the rate is that of the patches that each program found. All programs take
 turns in processes of their own; seconds are user and system time without imports. A program that is not installed, or
-fails, is named. CLAM and TRIDENT have no package to install; histolab's newest one for Python 3.11 is 0.2.0, with
-another interface.
+fails, is named. CLAM and TRIDENT have no package to install; histolab asks for a scikit-image that Python 3.11 has no
+package of.
 """
 
 from __future__ import annotations
