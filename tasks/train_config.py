@@ -131,7 +131,10 @@ class TrainConfig(Settings):
         1, ge=1, le=10_000, description="epochs from one checkpoint to the next; an interrupted training goes on there"
     )
     checkpoint_minutes: float = Field(
-        15.0, ge=0, le=10_080, description="minutes after which a checkpoint is written within an epoch; 0: only at its end"
+        15.0,
+        ge=0,
+        le=10_080,
+        description="minutes after which a checkpoint is written within an epoch; 0: only at its end",
     )
     measure_test: bool = Field(True, description="score the test split once, at the end, for the model card")
     silence_s: float = Field(

@@ -206,8 +206,8 @@ def values(schema: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
 
 def test_every_value_is_described_and_every_number_has_a_unit_and_a_range() -> None:
     units = (
-        "µm|pixels?|px|patch|patches|bytes|seconds?|minutes?|epochs?|share|percent|gray levels?|values|positions|numbers?|ranks"
-        "|times|tries|connections|factor|exponent|probability|quantile|step a unit|standard deviation"
+        "µm|pixels?|px|patch|patches|bytes|seconds?|minutes?|epochs?|share|percent|gray levels?|values|positions"
+        "|numbers?|ranks|times|tries|connections|factor|exponent|probability|quantile|step a unit|standard deviation"
     )
     described = values(RunConfig.model_json_schema())
     assert len(described) > 60
