@@ -12,13 +12,16 @@ demo:
 	@containers/setup.sh $(VENV)
 	@$(VENV)/bin/camnet demo --workspace $(WORKSPACE)
 
-# Unit tests in two processes; those that start services measure times and memory, and run alone.
+# Most tests wait more than they work: two processes. Those of whole stages use both cores, and run alone.
 UNIT = tests/unit tests/test_architecture.py
+FAULTS = tests/contract tests/faults
+TWO = -n 2 --dist loadfile
 
 test: lint
 ifeq ($(PYTEST_ARGS),)
-	@$(VENV)/bin/python -m pytest -n 2 --dist loadfile $(UNIT)
-	@$(VENV)/bin/python -m pytest $(UNIT:%=--ignore=%)
+	@$(VENV)/bin/python -m pytest $(TWO) $(UNIT)
+	@$(VENV)/bin/python -m pytest $(TWO) $(FAULTS)
+	@$(VENV)/bin/python -m pytest tests/integration
 else
 	@$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
 endif
