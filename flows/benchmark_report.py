@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import importlib.metadata
-import io
 import os
 import platform
 from collections.abc import Iterable, Sequence
@@ -15,6 +13,7 @@ from flows.benchmark_pictures import draw_pictures
 from tasks import atomic
 from tasks.report.benchmark_data import BenchmarkData, Grid
 from tasks.report.benchmark_page import write_benchmark_page
+from tasks.report.benchmark_rows import csv_text, measured_when
 from tasks.report.formats import quantity, size
 from transfer.benchmark import Trial
 from transfer.figures import LineFit, break_even_bytes, line_fit, median_rate
@@ -30,7 +29,7 @@ def write_benchmark_report(trials: Sequence[Trial], folder: Path, *, round_trips
     data = BenchmarkData(
         kind="transfer",
         title=f"Transfers between {', '.join(dict.fromkeys(trial.cell.source for trial in measured)) or 'no sites'}",
-        measured=_when(measured),
+        measured=measured_when(trial.start for trial in measured),
         units="Mb/s are 10^6 bits a second, MB are 10^6 bytes.",
         facts=_facts(measured, round_trips, machine),
         grids=(
@@ -223,21 +222,11 @@ def _facts(trials: Sequence[Trial], round_trips: dict[str, str], machine: str) -
 
 
 def _csv(trials: Iterable[Trial]) -> str:
-    output = io.StringIO()
     names = [*Trial.model_fields]
     names.remove("cell")
     rows = [{**trial.cell.model_dump(), **trial.model_dump(include=set(names))} for trial in trials]
     rows = [{**row, "megabits_per_s": one.megabits_per_s} for row, one in zip(rows, trials, strict=True)]
-    if rows:
-        writer = csv.DictWriter(output, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    return output.getvalue()
-
-
-def _when(trials: Sequence[Trial]) -> str:
-    starts = sorted(trial.start for trial in trials)
-    return f"Measured from {starts[0][:16]} to {starts[-1][:16]} UTC" if starts else "Nothing was measured"
+    return csv_text(rows)
 
 
 def _rate(trials: Iterable[Trial]) -> str:

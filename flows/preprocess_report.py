@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import importlib.metadata
-import io
 import json
 import os
 import platform
@@ -22,6 +20,7 @@ from flows.preprocess_trial import Trial
 from tasks import atomic
 from tasks.report.benchmark_data import BenchmarkData, Grid
 from tasks.report.benchmark_page import write_benchmark_page
+from tasks.report.benchmark_rows import csv_text, measured_when
 from tasks.report.formats import size
 from tasks.scaling_fit import residual_s
 
@@ -46,7 +45,7 @@ def write_preprocess_report(trials: Sequence[Trial], plan: PreprocessBenchmark, 
     data = BenchmarkData(
         kind="preprocessing",
         title=f"Layer 1 at {site.name}",
-        measured=_when(trials),
+        measured=measured_when(trial.start for trial in trials if trial.repeat > 0),
         units="MB are 10^6 bytes. What is measured and what is predicted stand in tables of their own.",
         facts=(*_facts(trials, plan, site),),
         grids=made,
@@ -150,14 +149,4 @@ def _csv(trials: Iterable[Trial]) -> str:
         course["most_workers"] = course.pop("workers", None)
         rows.append({**trial.cell.model_dump(), **whole, "patches": trial.patches, "seconds": trial.seconds,
                      **course, **spent})  # fmt: skip
-    output = io.StringIO()
-    names = dict.fromkeys(name for row in rows for name in row)
-    writer = csv.DictWriter(output, list(names), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return output.getvalue()
-
-
-def _when(trials: Sequence[Trial]) -> str:
-    starts = sorted(trial.start for trial in trials if trial.repeat > 0)
-    return f"Measured from {starts[0][:16]} to {starts[-1][:16]} UTC" if starts else "Nothing was measured"
+    return csv_text(rows)

@@ -114,7 +114,7 @@ def both_at(
     leading = _begun(context, first[0], first[1], **first[3])
     try:
         following = _begun(context, second[0], second[1], **second[3])
-    except BaseException:
+    except BaseException:  # cancelled here, too, the first must not go on alone
         with get_client(sync_client=True) as client:
             _cancel(client, [leading])
         raise

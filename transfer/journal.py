@@ -89,7 +89,7 @@ class Journal:
         self.stale_partial: str | None = None
         try:
             self._load()
-        except BaseException:
+        except BaseException:  # an interruption too must not leave it open
             self.close()
             raise
 

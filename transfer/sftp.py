@@ -41,7 +41,7 @@ class SftpStore:
             transport = self._connection.transport
             self._session = SftpSession(transport.open_session(timeout=stall_s), self._watch)
             self._digests = RemoteDigests(transport, self._watch, stall_s=stall_s, ping=self._session.ping)
-        except BaseException:
+        except BaseException:  # an interruption too must not leave it open
             self.close()
             raise
 
@@ -79,7 +79,7 @@ class SftpStore:
             handle = self._session.open(self._full(path), sftp_session.WRITE | sftp_session.CREATE)
             try:
                 self._session.write(handle, offset_bytes, blocks)
-            except BaseException:
+            except BaseException:  # an interruption too must not leave it open
                 self._session.abandon(handle)
                 raise
             self._session.close(handle)

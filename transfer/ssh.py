@@ -47,7 +47,7 @@ class SshConnection:
         self.socket = _connect(account, timeout_s)
         try:
             self._authenticate(account, key, timeout_s)
-        except BaseException:
+        except BaseException:  # an interruption too must not leave it open
             self.close()
             raise
 

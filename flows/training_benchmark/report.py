@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import importlib.metadata
-import io
 import json
 import os
 import platform
@@ -22,6 +20,7 @@ from flows.training_benchmark.trial import Trial
 from tasks import atomic
 from tasks.report.benchmark_data import BenchmarkData, Grid
 from tasks.report.benchmark_page import write_benchmark_page
+from tasks.report.benchmark_rows import csv_text, measured_when
 from tasks.report.training_figure import TimeBar, draw_growth, draw_training_times
 
 REPORT, TABLE, NUMBERS = "training-benchmark.html", "epochs.csv", "training-benchmark.json"
@@ -48,7 +47,7 @@ def write_training_report(trials: Sequence[Trial], plan: TrainingBenchmark) -> P
     data = BenchmarkData(
         kind="training",
         title=f"Layer 2 at {plan.conditions.machine}",
-        measured=_when(trials),
+        measured=measured_when(trial.start for trial in trials),
         units="Images are patches; Gb/s are 10^9 bits a second, MB 10^6 bytes.",
         facts=tuple(_facts(trials, plan)),
         grids=made,
@@ -162,14 +161,4 @@ def _csv(trials: Iterable[Trial]) -> str:
             )  # fmt: skip
         if trial.error is not None:
             rows.append({**known, "error": trial.error})
-    output = io.StringIO()
-    names = dict.fromkeys(name for row in rows for name in row)
-    writer = csv.DictWriter(output, list(names), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return output.getvalue()
-
-
-def _when(trials: Sequence[Trial]) -> str:
-    starts = sorted(trial.start for trial in trials)
-    return f"Measured from {starts[0][:16]} to {starts[-1][:16]} UTC" if starts else "Nothing was measured"
+    return csv_text(rows)

@@ -141,6 +141,7 @@ def train_config(cell: Cell, conditions: Conditions) -> TrainConfig:
         architecture=cell.architecture,
         epochs=conditions.epochs,
         checkpoint_epochs=conditions.epochs,
+        checkpoint_minutes=0,  # none is written within what is measured
         batch_size=conditions.batch_size,
         precision=conditions.precision,
         compression=conditions.compression,

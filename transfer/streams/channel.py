@@ -122,7 +122,7 @@ class SshChannel:
         self.line = Line(buffered(self._receive), self._push)
         try:
             self.line.write(memoryview(SCRIPT))
-        except BaseException:
+        except BaseException:  # an interruption too must not leave it open
             self.close()
             raise
 

@@ -55,7 +55,7 @@ class DataPort:
         except ValueError as error:
             self.close()
             raise NoDataPortError("the far side answers nonsense") from error
-        except BaseException:
+        except BaseException:  # an interruption too must not leave it open
             self.close()
             raise
         if not isinstance(answer.get("port"), int):
@@ -75,7 +75,7 @@ class DataPort:
             connection = socket.create_connection((self._host, self.port), timeout=_CONNECT_S)
             try:
                 return TlsChannel(connection, self._certificate, self._token, Waiting(self._stall_s, self._brake))
-            except BaseException:
+            except BaseException:  # an interruption too must not leave it open
                 connection.close()
                 raise
         except OSError as error:

@@ -21,7 +21,7 @@ ALLOWED = {
     "flows/run_state.py": "the start of a run",
     "flows/benchmark_transfer.py": "the start of a round",
     "flows/preprocess_trial.py": "the start of a trial",
-    "flows/training_benchmark/trial.py": "the start of a trial",
+    "flows/training_benchmark/trial.py": "the start of a trial; from it to an event of its rank, on one machine",
     "tasks/training/log.py": "the time of an event",
     "flows/slurm_watch.py": "which log of a job that failed is shown",
     # Compared for equality only: whether a file is the same as before.
