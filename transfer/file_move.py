@@ -274,12 +274,16 @@ class FileMove:
         effort.verified_by = state.digested_by
         return state.bytes == self._entry.bytes and state.digest == self._entry.digest
 
+    def _is_source_right(self, lane: Lane) -> bool:
+        """Whether the source still is what the manifest says; reads all of it."""
+        source = lane.source.stat(self._source_path, digest=True)
+        return source is not None and source.digest == self._entry.digest
+
     def _explain_damage(self, lane: Lane, journal: Notes, partial: str) -> None:
         """Find out at which side the bytes went wrong, and raise what follows from it."""
         lane.destination.remove(partial)
         journal.restart()
-        source = lane.source.stat(self._source_path, digest=True)
-        if source is None or source.digest != self._entry.digest:
+        if not self._is_source_right(lane):
             raise IntegrityError("was changed after the manifest", subject=self._source_name, remedy=_CHANGED)
         if self._damaged:
             raise IntegrityError(

@@ -10,6 +10,7 @@ import fcntl
 import json
 import os
 import threading
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -108,6 +109,12 @@ class Journal:
             self._append({"arrived": part})
             self._flush()
             return ranges.total_bytes(self.arrived)
+
+    def forget(self, parts: Sequence[Range]) -> None:
+        """Forget that these ranges arrived: they are damaged. What was sent stays counted."""
+        with self._mutex:
+            self.arrived = ranges.without(self.arrived, parts)
+            self._rewrite()
 
     def restart(self) -> None:
         """Forget what has arrived: the partial file is gone. What was sent stays counted."""

@@ -47,12 +47,20 @@ class LocalStore:
             hexadecimal = hashlib.file_digest(file, "sha256").hexdigest()
         return FileState(size_bytes, f"sha256:{hexadecimal}", "read on this machine")
 
-    def read(self, path: str, offset_bytes: int, size_bytes: int) -> Generator[bytes, None, None]:
-        """See `ByteStore.read`."""
+    @contextmanager
+    def opened(self, path: str) -> Iterator[int]:
+        """Open a file for reading; give its descriptor."""
         with self._folder_of(path) as (folder, name):
             self._is_file(folder, name, path)
             descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=folder)
         try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+    def read(self, path: str, offset_bytes: int, size_bytes: int) -> Generator[bytes, None, None]:
+        """See `ByteStore.read`."""
+        with self.opened(path) as descriptor:
             end = offset_bytes + size_bytes
             while offset_bytes < end:
                 block = os.pread(descriptor, min(_BLOCK_BYTES, end - offset_bytes), offset_bytes)
@@ -60,8 +68,6 @@ class LocalStore:
                     raise ended_early(self._root / path, offset_bytes)
                 yield block
                 offset_bytes += len(block)
-        finally:
-            os.close(descriptor)
 
     def write(self, path: str, offset_bytes: int, blocks: Iterable[bytes]) -> None:
         """See `ByteStore.write`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 Range = tuple[int, int]
 
@@ -30,6 +30,17 @@ def missing(arrived: list[Range], file_bytes: int, chunk_bytes: int) -> list[Ran
             position = stop
         position = start + length
     return gaps
+
+
+def without(parts: Sequence[Range], others: Sequence[Range]) -> list[Range]:
+    """Return what of `parts` (merged) does not lie in `others`."""
+    left = list(parts)
+    for first, size in others:
+        stop = first + size
+        cut = [(start, min(start + length, first) - start) for start, length in left]
+        cut += [(max(start, stop), start + length - max(start, stop)) for start, length in left]
+        left = [part for part in cut if part[1] > 0]
+    return merged(left)
 
 
 def overlap_bytes(part: Range, others: list[Range]) -> int:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
+import os
 import resource
 import socket
 import ssl
 import subprocess
 import threading
 import time
-import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -23,8 +23,10 @@ from tests.services.sshd_route import CHUNK_BYTES, QUICK, Route, account_of, ran
 from transfer.brake import Brake
 from transfer.model import SshAccount
 from transfer.mover import open_mover
-from transfer.streams import data_port, far_store, wires
+from transfer.ranges import Range
+from transfer.streams import data_port, wires
 from transfer.streams.data_port import DataPort, NoDataPortError
+from transfer.streams.far_line import Line
 from transfer.streams.far_store import FarStore
 
 FILE_BYTES = 32 * CHUNK_BYTES
@@ -66,23 +68,41 @@ def test_what_the_shell_says_before_is_skipped(tmp_path: Path, shell_says: str) 
     assert {row.protocol for row in route.ledger.read()} == {"streams"}
 
 
+def spoil_blocks(monkeypatch: pytest.MonkeyPatch, spoilt: Iterable[int]) -> None:
+    """Flip a bit in those blocks of large files, counted from 1, on their way through this process."""
+    calls, numbers = itertools.count(1), set(spoilt)
+    arrive = FarStore.piece
+
+    def pass_file(line: Line, descriptor: int, position: int, size: int) -> int:
+        line.write(memoryview(flipped(os.pread(descriptor, size, position))))
+        return size
+
+    def piece(store: FarStore, path: str, part: Range) -> Iterator[bytes]:
+        for block in arrive(store, path, part):
+            yield flipped(bytes(block))
+
+    def flipped(block: bytes) -> bytes:
+        return bytes([block[0] ^ 1]) + block[1:] if next(calls) in numbers else block
+
+    monkeypatch.setattr(Line, "pass_file", pass_file)
+    monkeypatch.setattr(FarStore, "piece", piece)
+
+
 @pytest.mark.parametrize("way", ["streams push", "streams pull"])
-def test_one_damaged_piece_is_sent_again_alone(
+def test_only_the_damaged_pieces_are_sent_again(
     tmp_path: Path, sshd: LoopbackSshd, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     route = route_of(tmp_path / "sites", way, account_of(sshd))
-    put_random(route)
-    calls = iter(range(1 << 30))
-
-    def crc32(data: bytes, start: int = 0) -> int:
-        return zlib.crc32(data, start) ^ (next(calls) == 9)
-
-    monkeypatch.setattr(far_store, "zlib", SimpleNamespace(crc32=crc32))
+    route.put({"a.bin": random_bytes(5_000_000)})
+    spoil_blocks(monkeypatch, {3})
     batch = route.batch("a.bin")
     assert route.move(batch)[0].state == "done"
     assert route.digest_there("a.bin") == batch.entries[0].digest
-    (row,) = route.ledger.read()
-    assert (row.retries, row.bytes_resent, row.wire_bytes) == (0, CHUNK_BYTES // 2, FILE_BYTES + CHUNK_BYTES // 2)
+    first, second = route.ledger.read()
+    assert (first.outcome, first.wire_bytes) == ("failed", 5_000_000)
+    assert "were damaged on their way or at rest" in str(first.error)
+    assert (second.outcome, second.retries, second.bytes_resent) == ("done", 1, 1 << 20)
+    assert second.wire_bytes == 1 << 20
 
 
 def test_pieces_that_are_always_damaged_end_the_attempts(
@@ -90,11 +110,12 @@ def test_pieces_that_are_always_damaged_end_the_attempts(
 ) -> None:
     route = route_of(tmp_path / "sites", "streams push", account_of(sshd))
     put_random(route)
-    monkeypatch.setattr(far_store, "zlib", SimpleNamespace(crc32=lambda data, start=0: 1 if data else start))
+    spoil_blocks(monkeypatch, range(1, 1000))
     (outcome,) = route.move(route.batch("a.bin"))
-    assert (outcome.state, outcome.kind) == ("failed", "retryable")
-    assert "pieces were damaged" in str(outcome.error)
+    assert (outcome.state, outcome.kind) == ("failed", "integrity")
+    assert "was damaged on its way, twice; the source is right" in str(outcome.error)
     assert not (route.there / "a.bin").exists()
+    assert route.litter() == []
 
 
 def test_small_files_over_a_connection_that_breaks(tmp_path: Path, sshd: LoopbackSshd) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import io
 import os
 import select
@@ -19,15 +18,15 @@ from transfer.brake import Brake
 from transfer.model import SshAccount
 from transfer.openssh import connection_fault, ssh_arguments
 from transfer.scratch import scratch_errors
-from transfer.streams.far_line import Line
+from transfer.streams.far_line import Line, widen
 from transfer.streams.far_side import GREETING
 from transfer.streams.script import COMMAND, SCRIPT
 
-_PIPE_BYTES = 1 << 20
 _BUFFER_BYTES = 1 << 16
 _CHATTER_BYTES = 1 << 16  # what the account's shell may say before the script does
 _LOGIN_S = 15.0  # a login may take longer than a wire is silent; ConnectTimeout is for what comes before
 _LOOK_S = 0.2
+_MOMENT_S = 0.001  # in which ssh does not empty a wide pipe; it takes small portions, and each would wake us
 _END_S = 5.0
 _TAIL_BYTES = 16 << 10
 
@@ -117,9 +116,8 @@ class SshChannel:
         self._input, self._output = self._process.stdin.fileno(), self._process.stdout.fileno()
         for descriptor in (self._input, self._output):
             os.set_blocking(descriptor, False)
-            with suppress(OSError, AttributeError):  # only faster: other systems, or the user's share is used up
-                fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
-        self.line = Line(buffered(self._receive), self._push)
+        self._moment_s = _MOMENT_S if widen(self._input) else 0.0
+        self.line = Line(buffered(self._receive), self._push, self._push_file, patient=widen(self._output))
         try:
             self.line.write(memoryview(SCRIPT))
         except BaseException:  # an interruption too must not leave it open
@@ -142,10 +140,17 @@ class SshChannel:
         self._said.close()
 
     def _push(self, view: memoryview) -> int:
+        return self._pushed(lambda: os.write(self._input, view))
+
+    def _push_file(self, descriptor: int, offset_bytes: int, size_bytes: int) -> int:
+        return self._pushed(lambda: os.sendfile(self._input, descriptor, offset_bytes, size_bytes))
+
+    def _pushed(self, push: Callable[[], int]) -> int:
         while True:
             try:
-                return os.write(self._input, view)
+                return push()
             except BlockingIOError:
+                time.sleep(self._moment_s)
                 self._waiting.until(self._input, select.POLLOUT)
             except BrokenPipeError as error:
                 raise self._ended() from error

@@ -7,15 +7,13 @@ bytes as its ``size`` says where the operation carries any. Requests are answere
 """
 
 import contextlib
-import fcntl
 import os
 import sys
 import time
-import zlib
 
-from transfer.streams.far_files import BLOCK_BYTES, Folder, Growing, Refusal, digest_of, told, write_all
+from transfer.streams.far_files import BLOCK_BYTES, Folder, Growing, Refusal, checks_of, digest_of, told, write_all
 from transfer.streams.far_group import Group
-from transfer.streams.far_line import Line
+from transfer.streams.far_line import Line, widen
 from transfer.streams.far_listener import listen
 
 TYPE_CHECKING = False  # typing takes longer to import than the rest together
@@ -24,8 +22,6 @@ if TYPE_CHECKING:
 
 GREETING = b"\ncamnet-streams/1\n"
 _BEAT_S = 0.5
-_F_SETPIPE_SZ = 1031
-_PIPE_BYTES = 1 << 20
 
 
 class Session:
@@ -95,7 +91,7 @@ class Session:
             os.close(descriptor)
 
     def on_read(self, request: "dict[str, Any]") -> "dict[str, Any]":
-        """Send a part of a file: ``size``, the bytes, and then their checksum or an error."""
+        """Send a part of a file: ``size``, the bytes, and then an empty answer or an error."""
         position, end = request["offset"], request["offset"] + request["size"]
         descriptor = self.folder.open(request["path"], os.O_RDONLY)
         try:
@@ -103,23 +99,35 @@ class Session:
             if there < end:
                 raise Refusal("early", request["path"], there)
             self.line.send({"size": request["size"]})
-            check, problem = 0, None
+            problem = None  # type: Exception | None
             while position < end:
-                step = min(BLOCK_BYTES, end - position)
-                block = b"" if problem else os.pread(descriptor, step, position)
-                if not block:
-                    # The bytes were promised; the error comes after them.
-                    problem = problem or Refusal("early", request["path"], position)
-                    block = bytes(step)
-                check = zlib.crc32(block, check)
-                self.line.write(memoryview(block))
-                position += len(block)
+                step = sent = min(BLOCK_BYTES, end - position)
+                if problem is None:
+                    try:
+                        sent = self.line.pass_file(descriptor, position, step)
+                        problem = None if sent else Refusal("early", request["path"], position)
+                    except BrokenPipeError:
+                        raise
+                    except OSError as error:
+                        problem = error
+                if problem is not None:  # the bytes were promised; the error comes after them
+                    self.line.write(memoryview(bytes(step)))
+                    sent = step
+                position += sent
         finally:
             os.close(descriptor)
-        return told(problem) if problem else {"crc32": check}
+        return told(problem) if problem else {}
+
+    def on_checks(self, request: "dict[str, Any]") -> "dict[str, Any]":
+        """Checksums of a file, piece by piece of ``step`` bytes; to find the one that was damaged."""
+        descriptor = self.folder.open(request["path"], os.O_RDONLY)
+        try:
+            return {"crc32": checks_of(descriptor, request["step"], self.beat)}
+        finally:
+            os.close(descriptor)
 
     def on_write(self, request: "dict[str, Any]") -> "dict[str, Any]":
-        """Write bytes at their place; answer with their checksum. ``arrived`` is for the digest under way.
+        """Write bytes at their place. ``arrived`` is for the digest under way.
 
         The file is made only where the request says so: what is left of a connection that broke must not
         bring back a partial file that has got its name meanwhile.
@@ -133,28 +141,25 @@ class Session:
         except (OSError, Refusal) as error:
             problem = error
         try:
-            check, problem = self.take(descriptor, request["offset"], request["size"], problem)
+            problem = self.take(descriptor, request["offset"], request["size"], problem)
         finally:
             if descriptor >= 0:
                 os.close(descriptor)
-        return told(problem) if problem else {"crc32": check}
+        return told(problem) if problem else {}
 
-    def take(
-        self, descriptor: int, position: int, size: int, problem: "Exception | None"
-    ) -> "tuple[int, Exception | None]":
-        """Receive bytes into a file; after a problem they are only received."""
-        check, end = 0, position + size
+    def take(self, descriptor: int, position: int, size: int, problem: "Exception | None") -> "Exception | None":
+        """Receive bytes into a file; after a problem they are only received. Return the problem."""
+        end = position + size
         while position < end:
             view = self.block[: min(BLOCK_BYTES, end - position)]
             self.line.fill(view)
-            check = zlib.crc32(view, check)
             if problem is None:
                 try:
                     write_all(descriptor, view, position)
                 except OSError as error:
                     problem = error
             position += len(view)
-        return check, problem
+        return problem
 
     def on_put(self, request: "dict[str, Any]") -> None:
         """Take a small file into the group that the next ``commit`` is about."""
@@ -165,7 +170,7 @@ class Session:
             descriptor = self.group.begin(request)
         except (OSError, Refusal) as error:
             problem = error
-        _, problem = self.take(descriptor, 0, request["size"], problem)
+        problem = self.take(descriptor, 0, request["size"], problem)
         self.group.add(request, descriptor, problem)
 
     def on_commit(self, request: "dict[str, Any]") -> "dict[str, Any]":
@@ -223,14 +228,19 @@ class Session:
         return {"bytes": self.folder.free_bytes()}
 
 
+def send_file(descriptor: int, position: int, size: int) -> int:
+    """Send some bytes of an open file to standard output."""
+    return os.sendfile(1, descriptor, position, size)
+
+
 def main() -> None:
     """Serve standard input and output."""
-    with contextlib.suppress(OSError):  # no pipe, another system, or the account's share is used up: only slower
-        fcntl.fcntl(0, _F_SETPIPE_SZ, _PIPE_BYTES)
+    patient = widen(0)
+    widen(1)
     os.write(1, GREETING)
     status = 1
     try:
-        Session(Line(sys.stdin.buffer, lambda view: os.write(1, view))).serve()
+        Session(Line(sys.stdin.buffer, lambda view: os.write(1, view), send_file, patient)).serve()
         status = 0
     except Exception as error:
         os.write(2, ("%s: %s\n" % (type(error).__name__, error)).encode())  # noqa: UP031 - as long as any error's text

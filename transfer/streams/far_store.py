@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-import zlib
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -17,10 +16,7 @@ from transfer.streams.channel import Channel
 from transfer.streams.far_files import BLOCK_BYTES
 
 _BY = "python3 at the far side"
-
-
-class PieceDamagedError(RetryableFault):
-    """The checksum of one piece says that it was damaged on its way; the connection goes on."""
+_SENT_BYTES = 1 << 20
 
 
 class FarStore:
@@ -39,7 +35,6 @@ class FarStore:
         self._where = where
         self._channel = open_channel()
         self._line = self._channel.line
-        self._checks: list[int] = []
         self._has_answered = False
         self.follower: FarFollower | None = None
         self._block = memoryview(bytearray(BLOCK_BYTES))
@@ -83,61 +78,79 @@ class FarStore:
         """See `ByteStore.write`."""
         whole = b"".join(blocks)
         self.send_piece(path, (offset_bytes, len(whole)), [whole], make=True)
-        self.acknowledge_piece(path, (offset_bytes, len(whole)))
+        self.acknowledge_piece(path)
 
     def ask_piece(self, path: str, part: Range) -> None:
         """Ask for a piece of a file; `piece` gives it, in the order of asking."""
         self._line.send({"op": "read", "path": path, "offset": part[0], "size": part[1]})
 
     def piece(self, path: str, part: Range) -> Generator[memoryview, None, None]:
-        """Yield the blocks of the piece that was asked for first; each is overwritten by the next.
-
-        Raises
-        ------
-        PieceDamagedError
-            After the last block: the bytes are not those that were sent.
-        """
+        """Yield the blocks of the piece that was asked for first; each is overwritten by the next."""
         self._received(path)
-        check, left_bytes = 0, part[1]
+        left_bytes = part[1]
         while left_bytes:
             block = self._block[: min(BLOCK_BYTES, left_bytes)]
             self._line.fill(block)
-            check = zlib.crc32(block, check)
             left_bytes -= len(block)
             yield block
-        self._check(self._received(path), check, path, part)
+        self._received(path)
 
     def whole_piece(self, part: Range) -> memoryview | None:
-        """Receive all of the piece that was asked for first; None where it cannot be read, or came damaged."""
+        """Receive all of the piece that was asked for first; None where it cannot be read."""
         if "size" not in self._answer():
             return None
         content = memoryview(bytearray(part[1]))
         self._line.fill(content)
-        return content if self._answer().get("crc32") == zlib.crc32(content) else None
+        return content if self._answer() == {} else None
 
     def send_piece(self, path: str, part: Range, blocks: Iterable[bytes | memoryview], *, make: bool = False) -> None:
         """Send a piece of a file; `acknowledge_piece` waits for its answer, in the order of sending."""
+        self._begin_piece(path, part, make=make)
+        for block in blocks:
+            self._line.write(memoryview(block))
+
+    def send_file_piece(self, path: str, part: Range, descriptor: int, before: Callable[[int], None]) -> int:
+        """Send a piece of an open file of this machine to the same place of `path`, as `send_piece` does.
+
+        Parameters
+        ----------
+        before
+            Called with the size of each block before it is sent.
+
+        Returns
+        -------
+        int
+            Bytes that there were. Where they are fewer than those of the piece, the file ends there, and the
+            connection is of no more use.
+        """
+        self._begin_piece(path, part)
+        position, end = part[0], part[0] + part[1]
+        while position < end:
+            block_end = min(position + _SENT_BYTES, end)
+            before(block_end - position)
+            while position < block_end:
+                sent_bytes = self._line.pass_file(descriptor, position, block_end - position)
+                if not sent_bytes:
+                    return position - part[0]
+                position += sent_bytes
+        return part[1]
+
+    def _begin_piece(self, path: str, part: Range, *, make: bool = False) -> None:
         request = {"op": "write", "path": path, "offset": part[0], "size": part[1], "make": make}
         if self.follower:
             request["arrived"] = self.follower.arrived_bytes
         self._line.send(request)
-        check = 0
-        try:
-            for block in blocks:
-                check = zlib.crc32(block, check)
-                self._line.write(memoryview(block))
-        finally:
-            self._checks.append(check)  # also of a piece that came damaged: all its bytes were handed on
 
-    def acknowledge_piece(self, path: str, part: Range) -> None:
-        """Wait until the piece that was sent first lies in its file.
+    def acknowledge_piece(self, path: str) -> None:
+        """Wait until the piece that was sent first lies in its file."""
+        self._received(path)
 
-        Raises
-        ------
-        PieceDamagedError
-            What arrived is not what was sent.
-        """
-        self._check(self._received(path), self._checks.pop(0), path, part)
+    def checks(self, path: str, step_bytes: int) -> list[int]:
+        """CRC-32 of each `step_bytes` of a file."""
+        checks = self._asked({"op": "checks", "path": path, "step": step_bytes}, path).get("crc32")
+        if not isinstance(checks, list):
+            raise self._nonsense()
+        return checks
 
     def put(self, request: Mapping[str, Any], content: memoryview) -> None:
         """Send a small file (partial, final, size, sha256), ahead of its `commit`."""
@@ -207,13 +220,6 @@ class FarStore:
         if fault := self._fault(answer, path):
             raise fault
         return answer
-
-    def _check(self, answer: Mapping[str, Any], check: int, path: str, part: Range) -> None:
-        if answer.get("crc32") != check:
-            raise PieceDamagedError(
-                f"{part[1]} bytes from {part[0]} on were damaged on their way; they are sent again",
-                subject=self._named(path),
-            )
 
     def _state(self, answer: object, path: str) -> FileState | Exception | None:
         match answer:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import threading
 from collections import deque
@@ -12,16 +11,17 @@ from contextlib import closing
 from tasks.errors import RetryableFault
 from transfer import ranges
 from transfer.file_move import Effort, FileMove
-from transfer.journal import Journal
+from transfer.journal import Journal, Notes
 from transfer.lane import Lane
+from transfer.local import LocalStore
 from transfer.ranges import Range
-from transfer.streams.far_store import FarStore, PieceDamagedError
+from transfer.store import ended_early
+from transfer.streams.damage import damaged_parts
+from transfer.streams.far_store import FarStore
 
-_log = logging.getLogger(__name__)
 _SSH_WINDOW_BYTES = 2e6
 _LINK_BYTES_PER_S = 125e6
 FEWEST_STREAMS, _MOST = 2, 8
-_MOST_DAMAGED = 8
 
 
 def streams_for(lane: Lane, *, fewest: int, most: int) -> int:
@@ -39,14 +39,12 @@ def streams_for(lane: Lane, *, fewest: int, most: int) -> int:
 class StreamedFile(FileMove):
     """A `FileMove` whose streams do not wait for one piece before they send the next.
 
-    What is on its way at once over one stream is a chunk; it goes in pieces, and each is acknowledged with its
-    checksum and noted in the journal. A piece that was damaged is sent again alone.
+    What is on its way at once over one stream is a chunk; it goes in pieces, and each is acknowledged and noted
+    in the journal. SSH and TLS see to it that it is what was sent. Where the whole is wrong all the same, its pieces
+    are compared, and only those that differ are sent again.
     """
 
-    _damages = 0
-
     def _send(self, todo: list[Range], lanes: Sequence[Lane], journal: Journal, effort: Effort) -> None:
-        self._damages = 0
         lanes = lanes[: streams_for(lanes[0], fewest=FEWEST_STREAMS, most=len(lanes))]
         step = math.ceil(self._chunk_bytes / _in_flight(lanes[0]))
         pieces = [
@@ -58,7 +56,7 @@ class StreamedFile(FileMove):
 
     def _drain(self, lane: Lane, queue: deque[Range], ended: threading.Event, journal: Journal, effort: Effort) -> None:
         asked: deque[Range] = deque()
-        sent: deque[tuple[Range, bool]] = deque()
+        sent: deque[Range] = deque()
         try:
             most = _in_flight(lane)
             while True:
@@ -67,13 +65,12 @@ class StreamedFile(FileMove):
                     asked.append(part)
                 if asked:
                     part = asked.popleft()
-                    sent.append((part, self._forward(lane, part, effort)))
+                    self._forward(lane, part, effort)
+                    sent.append(part)
                 if sent and (not asked or not isinstance(lane.destination, FarStore)):
-                    part, is_whole = sent.popleft()
-                    if self._acknowledged(lane, part) and is_whole:
-                        self._arrive(part, journal)
-                    else:
-                        self._again(part, queue)
+                    if isinstance(lane.destination, FarStore):
+                        lane.destination.acknowledge_piece(self._target.partial)
+                    self._arrive(sent.popleft(), journal)
                 if not asked and not sent and (ended.is_set() or not queue):
                     return
         except BaseException:
@@ -88,45 +85,41 @@ class StreamedFile(FileMove):
         if isinstance(lane.source, FarStore):
             lane.source.ask_piece(self._source_path, part)
 
-    def _forward(self, lane: Lane, part: Range, effort: Effort) -> bool:
-        """Take a piece from the source and hand it to the destination; False where it came damaged."""
+    def _forward(self, lane: Lane, part: Range, effort: Effort) -> None:
+        """Take a piece from the source and hand it to the destination."""
         source, destination = lane.source, lane.destination
+        if isinstance(source, LocalStore) and isinstance(destination, FarStore):
+            with source.opened(self._source_path) as descriptor:
+                sent_bytes = destination.send_file_piece(
+                    self._target.partial, part, descriptor, lambda size_bytes: self._count(size_bytes, effort)
+                )
+            if sent_bytes < part[1]:
+                raise ended_early(self._source_name, part[0] + sent_bytes)
+            return
         blocks: Generator[bytes | memoryview, None, None]
         if isinstance(source, FarStore):
             blocks = source.piece(self._source_path, part)
         else:
             blocks = source.read(self._source_path, *part)
-        try:
-            with closing(blocks):
-                counted: Iterable[bytes | memoryview] = self._counted(blocks, effort)
-                if isinstance(destination, FarStore):
-                    destination.send_piece(self._target.partial, part, counted)
-                else:
-                    destination.write(self._target.partial, part[0], counted)  # type: ignore[arg-type]  # a local store takes any buffer
-        except PieceDamagedError as fault:
-            _log.warning("%s", fault)
-            return False
-        return True
+        with closing(blocks):
+            counted: Iterable[bytes | memoryview] = self._counted(blocks, effort)
+            if isinstance(destination, FarStore):
+                destination.send_piece(self._target.partial, part, counted)
+            else:
+                destination.write(self._target.partial, part[0], counted)  # type: ignore[arg-type]  # a local store takes any buffer
 
-    def _acknowledged(self, lane: Lane, part: Range) -> bool:
-        try:
-            if isinstance(lane.destination, FarStore):
-                lane.destination.acknowledge_piece(self._target.partial, part)
-        except PieceDamagedError as fault:
-            _log.warning("%s", fault)
-            return False
-        return True
-
-    def _again(self, part: Range, queue: deque[Range]) -> None:
-        with self._mutex:
-            self._damages += 1
-            if self._damages > _MOST_DAMAGED:
+    def _explain_damage(self, lane: Lane, journal: Notes, partial: str) -> None:
+        """Have only those pieces sent again that differ from the source's, the first time that there are any."""
+        if not self._damaged and isinstance(journal, Journal):
+            damaged = damaged_parts(lane, self._source_path, partial, self._entry.bytes)
+            if 0 < ranges.total_bytes(damaged) < self._entry.bytes and self._is_source_right(lane):
+                self._damaged = True
+                journal.forget(damaged)
                 raise RetryableFault(
-                    f"{self._damages} pieces were damaged on their way",
+                    f"{ranges.total_bytes(damaged)} bytes were damaged on their way or at rest; these are sent again",
                     subject=f"{self._target.site}:{self._target.path}",
-                    remedy="have the memory of both machines checked",
                 )
-        queue.appendleft(part)
+        super()._explain_damage(lane, journal, partial)
 
     def _arrive(self, part: Range, journal: Journal) -> None:
         arrived_bytes = journal.arrive(part)

@@ -28,6 +28,15 @@ def test_what_arrived_is_remembered_and_what_was_begun_is_counted(tmp_path: Path
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_is_damaged_is_forgotten_and_stays_counted(tmp_path: Path) -> None:
+    with closing(Journal(tmp_path, TARGET)) as journal:
+        journal.begin((0, 90))
+        journal.arrive((0, 90))
+        journal.forget([(20, 10), (85, 15)])
+    with closing(Journal(tmp_path, TARGET)) as journal:
+        assert (journal.arrived, journal.begun) == ([(0, 20), (30, 55)], [(0, 90)])
+
+
 def test_lines_after_a_torn_one_are_not_believed(tmp_path: Path) -> None:
     with closing(Journal(tmp_path, TARGET)) as journal:
         journal.arrive((0, 10))

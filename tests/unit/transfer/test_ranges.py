@@ -31,6 +31,13 @@ def test_missing_is_the_rest_cut_into_chunks(some: list[ranges.Range], chunk: in
     assert all(start // chunk == (start + length - 1) // chunk for start, length in missing)
 
 
+@given(parts, parts)
+def test_without_takes_bytes_away(some: list[ranges.Range], others: list[ranges.Range]) -> None:
+    left = ranges.without(ranges.merged(some), others)
+    assert bytes_of(left) == bytes_of(some) - bytes_of(others)
+    assert left == ranges.merged(left)
+
+
 @given(st.tuples(st.integers(0, 50), st.integers(1, 10)), parts)
 def test_overlap_counts_common_bytes(part: ranges.Range, some: list[ranges.Range]) -> None:
     assert ranges.overlap_bytes(part, ranges.merged(some)) == len(bytes_of([part]) & bytes_of(some))
