@@ -168,8 +168,8 @@ def test_a_bit_that_flips_at_rest_is_found_and_mended(route: Route) -> None:
     assert route.move(batch)[0].state == "done"
     failed, done = route.ledger.read()
     assert "was damaged on its way or at rest" in str(failed.error)
-    assert (done.outcome, done.wire_bytes) == ("done", FILE_BYTES)
-    assert done.bytes_resent == FILE_BYTES
+    again_bytes = 1 << 20 if route.protocol == "streams" else FILE_BYTES
+    assert (done.outcome, done.wire_bytes, done.bytes_resent) == ("done", again_bytes, again_bytes)
     assert route.digest_there("a.bin") == batch.entries[0].digest
 
 
