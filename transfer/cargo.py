@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 
 from tasks.errors import CamNetError
-from transfer.file_move import Effort, FileMove
+from transfer.effort import Effort
+from transfer.file_move import FileMove
 from transfer.journal import Journal, Target
 from transfer.ledger import LedgerRow, measured
 from transfer.manifest import Entry

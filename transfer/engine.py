@@ -12,8 +12,9 @@ from typing import Literal
 
 from tasks.errors import CamNetError, InputError, PermanentFault, PolicyRefusal, RetryableFault
 from transfer.brake import Brake, Cancelled
+from transfer.effort import Effort
 from transfer.faults import fault_of
-from transfer.file_move import Effort, FileMove
+from transfer.file_move import FileMove
 from transfer.journal import Journal, Target
 from transfer.lane import Lane
 from transfer.ledger import Ledger, LedgerRow, measured, utc_now

@@ -14,12 +14,12 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
 from typing import TypeVar
 
 from tasks.errors import CamNetError, IntegrityError, RetryableFault
 from transfer import ranges
 from transfer.brake import Brake
+from transfer.effort import Effort
 from transfer.journal import Journal, Notes, Target
 from transfer.lane import Lane
 from transfer.local import LocalStore
@@ -30,19 +30,6 @@ from transfer.store import Follower
 T = TypeVar("T", bound=Sized)
 _log = logging.getLogger(__name__)
 _CHANGED = "make the manifest again, then transfer again"
-
-
-@dataclass
-class Effort:
-    """What one attempt at a file took; filled in as it goes, so that a failed attempt has its figures too."""
-
-    streams: int = 1
-    wire_bytes: int = 0
-    wire_seconds: float = 0.0
-    startup_seconds: float = 0.0
-    verify_seconds: float = 0.0
-    verified_by: str | None = None
-    bytes_resent: int = 0
 
 
 class FileMove:

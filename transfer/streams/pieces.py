@@ -10,7 +10,8 @@ from contextlib import closing
 
 from tasks.errors import RetryableFault
 from transfer import ranges
-from transfer.file_move import Effort, FileMove
+from transfer.effort import Effort
+from transfer.file_move import FileMove
 from transfer.journal import Journal, Notes
 from transfer.lane import Lane
 from transfer.local import LocalStore
