@@ -18,7 +18,7 @@ from transfer.grouping import arrived, file_bytes, grouped, median_rate_of, of_k
 def draw_pictures(trials: Sequence[Trial], trend: Sequence[RoundRate], folder: Path) -> list[tuple[str, Path]]:
     """Draw the pictures into `folder`; give caption and file name of each."""
     pictures = []
-    for (source, destination), found in grouped(of_kind(trials, "size"), route).items():
+    for (source, destination), found in sorted(grouped(of_kind(trials, "size"), route).items()):
         by_protocol, seconds = [], []
         for protocol, ones in sorted(grouped(arrived(found), lambda one: one.cell.protocol).items()):
             by_size = sorted(grouped(ones, file_bytes).items())

@@ -28,7 +28,7 @@ def write_transfer_report(
     trend = round_rates(folder, measured)
     data = BenchmarkData(
         kind="transfer",
-        title=f"Transfers between {', '.join(dict.fromkeys(trial.cell.source for trial in measured)) or 'no sites'}",
+        title=f"Transfers between {', '.join(sorted({trial.cell.source for trial in measured})) or 'no sites'}",
         measured=measured_when(trial.start for trial in measured),
         units="Mb/s are 10⁶ bits a second, MB are 10⁶ bytes.",
         facts=_facts(measured, round_trips, machine),
