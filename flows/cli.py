@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import logging
 import os
 import signal
 import sys
 import traceback
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -29,15 +31,33 @@ from flows.commands import (
 from flows.environment import prepare_environment
 from tasks.errors import CamNetError, ExitCode
 
+
+def _tell_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"camnet {importlib.metadata.version('camnet')}")
+        raise typer.Exit
+
+
 app = typer.Typer(
     name="camnet",
-    help="Whole-slide pathology across computing sites.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
 )
 for commands in (look, synth, run, stages, array, shards, transfers, benchmark, inspect_run, models, demo, globus):
     commands.register(app)
+
+
+@app.callback()
+def camnet(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="tell the version of CamNet")
+    ] = False,
+) -> None:
+    """Whole-slide pathology across computing sites."""
+
+
 # What typer makes of Ctrl-C.
 _INTERRUPTED = 130
 

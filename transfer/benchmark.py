@@ -1,12 +1,11 @@
-"""What a transfer benchmark measures: cells of a matrix, in random order, and records of their trials."""
+"""What a transfer benchmark measures: cells of a matrix, and records of their trials."""
 
 from __future__ import annotations
 
-import random
 import re
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal
 
 from pydantic import Field
 
@@ -14,7 +13,6 @@ from tasks.artifacts import Record, read_lines
 from tasks.errors import InputError
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(B|KB|MB|GB|TB)?", re.IGNORECASE)
-C = TypeVar("C", bound=Hashable)
 _UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
 
@@ -92,17 +90,15 @@ def parse_size(text: str) -> int:
     return round(float(match[1]) * _UNITS[(match[2] or "B").upper()])
 
 
-def in_random_order(cells: Iterable[C], repeats: int, seed: int) -> list[tuple[C, int]]:
-    """Give each cell's warm-up and repeats in an order that no slow drift can favour.
-
-    All warm-ups (repeat 0) come first; then each round has every cell once, in an order of its own.
-    """
-    once = list(dict.fromkeys(cells))
-    order = [(cell, 0) for cell in once]
-    generator = random.Random(seed)  # noqa: S311  # the order of measurements is no secret
-    for repeat in range(1, repeats + 1):
-        order += [(cell, repeat) for cell in generator.sample(once, len(once))]
-    return order
+def trial_line(trial: Trial) -> str:
+    """Tell in one line what was measured."""
+    cell = trial.cell
+    what = f"{cell.source} to {cell.destination}, {cell.protocol}, {cell.files} files of {cell.file_bytes} bytes, " + (
+        f"repeat {trial.repeat}" if trial.repeat else "warm-up"
+    )
+    if trial.megabits_per_s is None:
+        return f"{what}: failed: {trial.error}"
+    return f"{what}: {trial.seconds:.2f} s, {trial.megabits_per_s:.1f} Mb/s"
 
 
 def read_trials(path: Path) -> list[Trial]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
 
@@ -99,11 +99,13 @@ def run_trial(
             source_folder=folder,
             destination_folder=folder,
         )
-        return measure(cell, repeat, batch, options=options, ledger=ledger)
-    finally:
-        for end in (source, destination):
-            _remove(end, files, options)
-        note.unlink()
+        trial = measure(cell, repeat, batch, options=options, ledger=ledger)
+    except BaseException:
+        with suppress(CamNetError):  # what happened first is told; a note that stays has the rest taken away later
+            _clear((source, destination), files, options, note)
+        raise
+    _clear((source, destination), files, options, note)
+    return trial
 
 
 def run_shards_trial(
@@ -131,10 +133,13 @@ def run_shards_trial(
     atomic.write_text(note, files.model_dump_json())
     try:
         moved = batch.model_copy(update={"destination_folder": folder})
-        return measure(cell, repeat, moved, options=options, ledger=ledger)
-    finally:
-        _remove(destination, files, options)
-        note.unlink()
+        trial = measure(cell, repeat, moved, options=options, ledger=ledger)
+    except BaseException:
+        with suppress(CamNetError):  # as above
+            _clear((destination,), files, options, note)
+        raise
+    _clear((destination,), files, options, note)
+    return trial
 
 
 def measure(cell: Cell, repeat: int, batch: Batch, *, options: TransferOptions, ledger: Ledger) -> Trial:
@@ -178,6 +183,13 @@ def take_away(notes: Path, ends: dict[str, Endpoint], options: TransferOptions) 
             _log.warning("what a killed trial left in %s stays there: %s", files.folder, fault)
         else:
             note.unlink()
+
+
+def _clear(ends: Iterable[Endpoint], files: TrialFiles, options: TransferOptions, note: Path) -> None:
+    """Take the files of a trial away at all ends, then its note."""
+    for end in ends:
+        _remove(end, files, options)
+    note.unlink()
 
 
 def _remove(end: Endpoint, files: TrialFiles, options: TransferOptions) -> None:

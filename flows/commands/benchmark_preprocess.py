@@ -58,8 +58,8 @@ def preprocess(
     It is the paper's Table 4 and Figure 7 for a site: workers × slides × sampling on its own cluster, and what the
     model says of 100, 1,000 and 8,000 nodes. Interrupted, it goes on with the same command.
     """
-    from flows.benchmark_preprocess import benchmark_preprocess
-    from flows.preprocess_plan import Conditions, Outlook, PreprocessBenchmark
+    from flows.preprocess_benchmark.flow import benchmark_preprocess
+    from flows.preprocess_benchmark.plan import Conditions, Outlook, PreprocessBenchmark
     from flows.server import prefect_api
     from tasks.config import PreprocessConfig, validated
 

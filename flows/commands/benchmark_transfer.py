@@ -40,8 +40,8 @@ def transfer(
     Interrupted, it goes on with the same command. A finished one begins a new round, and the report shows the
     trend over the rounds.
     """
-    from flows.benchmark_transfer import TransferBenchmark, benchmark_transfer
     from flows.server import prefect_api
+    from flows.transfer_benchmark.flow import TransferBenchmark, benchmark_transfer
 
     plan = TransferBenchmark(
         sites_folder=sites_folder,

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
-import logging
-import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from prefect import flow
-from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
 
-from flows.training_benchmark.plan import Cell, Conditions, TrainingBenchmark, measurement_order, refuse_impossible
-from flows.training_benchmark.report import write_training_report
+from flows.benchmark.conditions import keep_conditions
+from flows.benchmark.own_folder import own_folder
+from flows.benchmark.publish import publish_report
+from flows.benchmark.result import BenchmarkResult
+from flows.benchmark.trials import TRIALS, last_trials, measure_each, missing_trials
+from flows.training_benchmark.plan import Cell, TrainingBenchmark, measurement_order, refuse_impossible
+from flows.training_benchmark.report import REPORT, write_training_report
 from flows.training_benchmark.trial import Trial, run_trial, trial_line
-from tasks import atomic
-from tasks.artifacts import Record, read_lines, read_record
+from tasks.artifacts import read_lines
 from tasks.digests import file_digest
 from tasks.errors import InputError
 from tasks.patches.shards.find import find_shards
@@ -26,21 +24,11 @@ from tasks.patches.store import open_shard
 from tasks.training.job import ShardOfJob
 from tasks.training.noise_shards import write_noise_shards
 
-log = logging.getLogger(__name__)
-TRIALS, CONDITIONS = "trials.jsonl", "conditions.json"
 _FOLDER = "benchmark-training"
 
 
-class TrainingBenchmarkResult(Record):
-    """Where the report is, and how many measurements there are."""
-
-    report: Path
-    trials: int
-    failed: int
-
-
 @flow(name="benchmark-training", persist_result=False)
-def benchmark_training(plan: TrainingBenchmark) -> TrainingBenchmarkResult:
+def benchmark_training(plan: TrainingBenchmark) -> BenchmarkResult:
     """Measure what is missing of the matrix, then write the report.
 
     What an interrupted benchmark has finished is found in its output folder and not measured again; with more
@@ -52,18 +40,16 @@ def benchmark_training(plan: TrainingBenchmark) -> TrainingBenchmarkResult:
         What was asked for cannot be trained, or the folder holds measurements of other conditions.
     """
     refuse_impossible(plan)
-    _keep_conditions(plan)
+    keep_conditions(plan.output, plan.conditions, "machine, patches, batches, epochs, precision")
     path, order = plan.output / TRIALS, measurement_order(plan)
-    done = {(trial.cell, trial.repeat) for trial in read_lines(path, Trial) if trial.error is None}
-    missing = [one for one in order if one not in done]
+    missing = missing_trials(order, read_lines(path, Trial))
     if missing:
         _measure(plan, missing, path)
-    last = {(trial.cell, trial.repeat): trial for trial in read_lines(path, Trial)}
-    trials = [last[one] for one in order]
-    report = write_training_report(trials, plan)
-    create_markdown_artifact(f"Report: `{report}`", key="training-benchmark-report")
+    trials = last_trials(order, read_lines(path, Trial))
+    data = write_training_report(trials, plan)
+    publish_report(data, plan.output / REPORT, key="training-benchmark-report")
     failed = sum(trial.error is not None for trial in trials)
-    return TrainingBenchmarkResult(report=report, trials=len(trials), failed=failed)
+    return BenchmarkResult(report=plan.output / REPORT, trials=len(trials), failed=failed)
 
 
 def available_shards(plan: TrainingBenchmark, folder: Path) -> list[tuple[ShardOfJob, int]]:
@@ -106,39 +92,13 @@ def first_shards(shards: Sequence[tuple[ShardOfJob, int]], rows: int) -> tuple[l
 
 
 def _measure(plan: TrainingBenchmark, missing: Sequence[tuple[Cell, int]], path: Path) -> None:
-    with _own_folder(plan) as folder:
+    with own_folder(plan.workspace / _FOLDER, plan.output) as folder:
         shards = available_shards(plan, folder)
         chosen = {cell.rows: first_shards(shards, cell.rows) for cell, _ in missing}
-        progress: Any = create_progress_artifact(0.0, key="benchmark-progress", description=f"{len(missing)} trials")
-        for number, (cell, repeat) in enumerate(missing, start=1):
+
+        def measure(cell: Cell, repeat: int) -> Trial:
             own, rows = chosen[cell.rows]
-            trial = run_trial(cell, repeat, shards=own, rows=rows, conditions=plan.conditions, folder=folder / "trial")
-            atomic.append_line(path, trial.model_dump_json().encode())
-            told = f"{number} of {len(missing)}: {trial_line(trial)}"
-            log.info("trial %s", told)
-            update_progress_artifact(progress, 100.0 * number / len(missing), description=told)
+            conditions, there = plan.conditions, folder / "trial"
+            return run_trial(cell, repeat, shards=own, rows=rows, conditions=conditions, folder=there)
 
-
-@contextmanager
-def _own_folder(plan: TrainingBenchmark) -> Iterator[Path]:
-    """Give a folder in the workspace, always the same for an output folder, and remove it at the end."""
-    name = hashlib.sha256(str(plan.output).encode()).hexdigest()[:12]
-    folder = plan.workspace / _FOLDER / name
-    shutil.rmtree(folder, ignore_errors=True)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _keep_conditions(plan: TrainingBenchmark) -> None:
-    path = plan.output / CONDITIONS
-    known = read_record(path, Conditions)
-    if path.is_file() and known != plan.conditions:
-        raise InputError(
-            "holds measurements under other conditions (machine, patches, batches, epochs, precision)",
-            subject=plan.output,
-            remedy=f"choose another folder; {CONDITIONS} in this one has its conditions",
-        )
-    plan.output.mkdir(parents=True, exist_ok=True)
-    atomic.write_text(path, plan.conditions.model_dump_json(indent=1))
+        measure_each(missing, measure, path, trial_line)

@@ -34,6 +34,7 @@ def times_grid(found: Sequence[CellFigures]) -> Grid:
         for one in found
     ]
     return Grid(
+        key="training-benchmark",
         title="Training time by architecture and ranks (the paper's Figure 9)",
         lead="Median of the epochs after the first, whose compilation of the step is start-up. Start-up is the time "
         f"from the call to the first step. {FIGURE_EPOCHS} epochs are calculated: start-up + first epoch + "
@@ -52,9 +53,10 @@ def growth_grid(line: Growth | None, cell: Cell) -> Grid:
     headings = ("patches", "s an epoch", "least to most", "line s", "measured less line s", "%", "n")
     if line is None:
         absent = "Not measured: a line needs two numbers of patches."
-        return Grid(title=title, lead="", headings=headings, rows=(), absent=absent)
+        return Grid(key="training-benchmark-growth", title=title, lead="", headings=headings, rows=(), absent=absent)
     explained = "" if line.r_squared is None else f", R² {line.r_squared:.4f}"
     return Grid(
+        key="training-benchmark-growth",
         title=title,
         lead=f"Line through all epochs that count: {line.start_s:.3g} s + {1000 * line.s_per_patch:.4g} ms × patches; "
         f"root mean square of what is left {line.rms_s:.3g} s{explained}.",
@@ -88,6 +90,7 @@ def all_reduce_grid(found: Sequence[CellFigures]) -> Grid:
         step = (quantity(one.images_per_s.median), faster, *_spread(one.step_s))
         rows.append((one.cell.architecture, one.cell.shape, *step, *own))
     return Grid(
+        key="training-benchmark-all-reduce",
         title="Ranks against threads, and the share of the all-reduce",
         lead="Seconds of a step, and those of it in which gradients were averaged (from Horovod's timeline: it begins "
         "when all ranks have handed in a gradient, so waiting for a slower rank is not in it).",
@@ -102,6 +105,7 @@ def all_reduce_grid(found: Sequence[CellFigures]) -> Grid:
 def waiting_grid(found: Sequence[CellFigures]) -> Grid:
     """Share of a step in which ranks waited for input."""
     return Grid(
+        key="training-benchmark-waiting",
         title="Waiting for input",
         lead=f"Share of an epoch's seconds, mean of the ranks. Wanted: below {100 * WAITING_TARGET:.0f} %.",
         headings=("network", _SHAPE, "patches", "median %", "least to most", "kept"),
@@ -132,6 +136,7 @@ def efficiency_grid(found: Sequence[CellFigures], outlook: Outlook) -> Grid:
                 cells.append(f"{100 * share:.1f} % ({seconds:.3f} s)")
             rows.append((one.cell.architecture, one.cell.shape, f"{step_s:.3f}", str(nodes), *cells))
     return Grid(
+        key="training-benchmark-efficiency",
         title="Efficiency on more nodes, as the model says",
         lead="Predicted, not measured: step / (step + all-reduce), and the seconds of the all-reduce in brackets. "
         "What is assumed stands below.",
@@ -157,12 +162,19 @@ def assumptions_grid(plan: TrainingBenchmark) -> Grid:
         ("step", "that of one rank here with the number of threads that was fastest"),
         ("input", f"{given}, as fast on each node as here; another page cache or file system is not in the model"),
     )
-    return Grid(title="What is assumed", lead="", headings=("of", "is assumed"), rows=rows)
+    return Grid(
+        key="training-benchmark-assumptions",
+        title="What is assumed",
+        lead="Change one of these, and the figures change.",
+        headings=("of", "is assumed"),
+        rows=rows,
+    )
 
 
 def failures_grid(trials: Sequence[Trial]) -> Grid:
     """Trainings that failed."""
     return Grid(
+        key="training-benchmark-failures",
         title="Failed",
         lead="The same command tries them again.",
         headings=("network", _SHAPE, "patches", "repeat", "why"),

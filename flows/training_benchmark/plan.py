@@ -8,11 +8,11 @@ from typing import Literal
 
 from pydantic import Field
 
+from flows.benchmark.order import in_random_order
 from tasks.artifacts import Record
 from tasks.errors import InputError
 from tasks.training.architectures import architecture_named
 from tasks.training.ring import Link
-from transfer.benchmark import in_random_order
 
 
 class Cell(Record):

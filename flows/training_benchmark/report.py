@@ -28,8 +28,8 @@ FIGURE_NINE, FIGURE_TEN = Path("figure-9.png"), Path("figure-10.png")
 _PACKAGES = ("camnet", "tensorflow-cpu", "tensorflow", "keras", "horovod", "h5py", "numpy")
 
 
-def write_training_report(trials: Sequence[Trial], plan: TrainingBenchmark) -> Path:
-    """Write the page, its pictures, a CSV of all epochs and a JSON of all numbers; give the page's path."""
+def write_training_report(trials: Sequence[Trial], plan: TrainingBenchmark) -> BenchmarkData:
+    """Write the page, its pictures, a CSV of all epochs and a JSON of all numbers; give what the page shows."""
     folder, growing = plan.output, figure_ten_cells(plan)
     by_cell = cell_figures(trials)
     found = [by_cell[cell] for cell in figure_nine_cells(plan) if cell in by_cell]
@@ -56,7 +56,7 @@ def write_training_report(trials: Sequence[Trial], plan: TrainingBenchmark) -> P
     atomic.write_text(folder / TABLE, _csv(trials))
     atomic.write_text(folder / NUMBERS, json.dumps(_numbers(found, line, data), indent=1))
     write_benchmark_page(data, folder / REPORT)
-    return folder / REPORT
+    return data
 
 
 def _pictures(found: Sequence[CellFigures], line: Growth | None, plan: TrainingBenchmark) -> Iterable[tuple[str, Path]]:

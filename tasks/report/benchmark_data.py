@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
+
+from pydantic import Field
 
 from tasks.artifacts import Record
 
@@ -19,15 +22,28 @@ class Grid(Record):
 
     Attributes
     ----------
+    key
+        Its name for machines: of its place in the page, and of its artifact in Prefect.
     absent
         What stands there when there are no rows.
     """
 
+    key: str = Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")
     title: str
     lead: str
     headings: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     absent: str = "Not measured."
+
+    @property
+    def records(self) -> list[dict[str, str]]:
+        """Give each row by its headings; of equal headings the second is told from the first by a number."""
+        seen: Counter[str] = Counter()
+        names = []
+        for heading in self.headings:
+            seen[heading] += 1
+            names.append(heading if seen[heading] == 1 else f"{heading} ({seen[heading]})")
+        return [dict(zip(names, row, strict=True)) for row in self.rows]
 
 
 class BenchmarkData(Record):

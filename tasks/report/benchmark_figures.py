@@ -8,6 +8,7 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from tasks import atomic
 from tasks.report.benchmark_data import Series
@@ -26,26 +27,35 @@ def draw_sizes(path: Path, rates: Sequence[Series], seconds: Sequence[Series], *
     left, right = figure.subplots(1, 2)
     _lines(left, rates, "file size (MB)", "throughput, verified (Mb/s)")
     _lines(right, seconds, "file size (MB)", "time (s)")
+    sizes_mb = sorted({x for line in rates for x, _ in line.points})
     for axes in (left, right):
         axes.set_xscale("log")
         axes.set_yscale("log")
+        axes.set_xticks(sizes_mb, labels=[f"{one:g}" for one in sizes_mb])
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+        axes.yaxis.set_minor_formatter(NullFormatter())
     _save(figure, path)
 
 
-def draw_lines(path: Path, series: Sequence[Series], *, title: str, x_label: str, y_label: str) -> None:
-    """Draw lines over a linear axis."""
-    figure = Figure(figsize=(7.0, 3.8), dpi=120, layout="constrained")
+def draw_rounds(path: Path, series: Sequence[Series], *, title: str, y_label: str) -> None:
+    """Draw lines over the numbers of rounds, with their names beside them: there may be many."""
+    figure = Figure(figsize=(10.5, max(3.8, 0.24 * len(series))), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(title, fontsize=11)
     axes = figure.subplots()
-    _lines(axes, series, x_label, y_label)
+    _lines(axes, series, "round", y_label)
+    axes.legend(fontsize=9, loc="center left", bbox_to_anchor=(1.01, 0.5))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_ylim(bottom=0)
     _save(figure, path)
 
 
 def _lines(axes: Axes, series: Sequence[Series], x_label: str, y_label: str) -> None:
     for number, line in enumerate(series):
-        colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
+        again = number // len(COLOURS)  # no two lines look alike
+        colour, marker = COLOURS[number % len(COLOURS)], MARKERS[(number + again) % len(MARKERS)]
         x, y = zip(*line.points, strict=True)
         axes.plot(x, y, marker=marker, markersize=5, color=colour, label=line.name)
     axes.set_xlabel(x_label)

@@ -20,5 +20,5 @@ def csv_text(rows: Sequence[Mapping[str, object]]) -> str:
 
 def measured_when(starts: Iterable[str]) -> str:
     """Tell from the starts of the trials (ISO 8601, UTC) from when to when was measured."""
-    ordered = sorted(starts)
-    return f"Measured from {ordered[0][:16]} to {ordered[-1][:16]} UTC" if ordered else "Nothing was measured"
+    ordered = [start[:16].replace("T", " ") for start in sorted(starts)]
+    return f"Measured from {ordered[0]} to {ordered[-1]} UTC" if ordered else "Nothing was measured"

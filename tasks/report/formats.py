@@ -48,6 +48,12 @@ def rate(megabits_per_s: float | None) -> str:
     return "not measured" if megabits_per_s is None else f"{quantity(megabits_per_s)} Mb/s"
 
 
+def rate_interval(median: float, low: float | None, high: float | None) -> str:
+    """Write a rate for a column whose heading has the unit, with its interval where it has one: ``81 (79 to 83)``."""
+    between = "" if low is None or high is None else f" ({quantity(low)} to {quantity(high)})"
+    return f"{quantity(median)}{between}"
+
+
 def score(figure: Score | None) -> str:
     """Write a figure of merit as ``0.953 (0.91 to 0.98)``, or the reason why it does not exist."""
     if figure is None:

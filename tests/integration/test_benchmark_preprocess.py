@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from flows.preprocess_trial import Trial
+from flows.preprocess_benchmark.cell import Trial
 from tasks.artifacts import read_lines
 from tasks.errors import ExitCode
 from tests.services.browser import dump_dom
@@ -63,8 +63,11 @@ def test_a_small_matrix_its_report_and_what_is_missing_of_it(tmp_path: Path, pre
         assert sum(legs) == pytest.approx(float(row["seconds"]))
         assert 0 < float(row["tasks_cpu_s"]) < float(row["workers_cpu_s"])
     assert not list((tmp_path / "ws" / "site-a" / "benchmark-preprocess").iterdir()), "what trials made is gone"
-    (table, *_) = asked(environment, "artifacts", {"artifacts": {"key": {"any_": ["preprocess-benchmark"]}}})
-    assert len(json.loads(table["data"])) == 2
+    keys = {"preprocess-benchmark", "preprocess-prediction", "preprocess-benchmark-report"}
+    latest = asked(environment, "artifacts/latest", {"artifacts": {"key": {"any_": sorted(keys)}}})
+    assert {one["key"] for one in latest} == keys
+    (table,) = (json.loads(one["data"]) for one in latest if one["key"] == "preprocess-benchmark")
+    assert len(table) == 2
 
     path = out / "trials.jsonl"
     kept = path.read_bytes().splitlines(keepends=True)

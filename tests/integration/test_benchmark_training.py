@@ -12,6 +12,7 @@ from flows.training_benchmark.trial import Trial
 from tasks.artifacts import read_lines
 from tasks.errors import ExitCode
 from tests.services.camnet_cli import camnet
+from tests.services.prefect_server import asked
 from tests.services.training_trials import made_trial
 
 pytestmark = pytest.mark.slow
@@ -48,3 +49,10 @@ def test_two_ranks_are_measured_beside_what_an_interrupted_benchmark_has_left(tm
         "conditions.json", "trials.jsonl", "training-benchmark.html", "training-benchmark.json", "epochs.csv",
         "figure-9.png", "figure-10.png",
     }  # fmt: skip
+    tables = ("all-reduce", "assumptions", "efficiency", "failures", "growth", "report", "waiting")
+    question = {"artifacts": {"key": {"like_": "training-benchmark"}}}
+    latest = {one["key"]: one for one in asked({"PREFECT_API_URL": prefect_url}, "artifacts/latest", question)}
+    assert set(latest) == {"training-benchmark", *(f"training-benchmark-{name}" for name in tables)}
+    (row,) = json.loads(latest["training-benchmark"]["data"])
+    assert (row["network"], row["ranks × threads"], row["patches"]) == ("CamNetSmall", "2 × 1", "24")
+    assert str(report) in latest["training-benchmark-report"]["data"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,10 +17,15 @@ from deployments.loopback_sshd import LoopbackSshd, loopback_sshd
 from tasks.errors import ExitCode
 from tests.services.browser import dump_dom
 from tests.services.camnet_cli import Done, camnet
+from tests.services.html_page import Page
 from tests.services.prefect_server import asked
 from tests.services.slurm import wait_until
-from transfer.benchmark import read_trials
+from tests.services.sshd_route import account_of
+from transfer import trial
+from transfer.benchmark import Cell, read_trials
+from transfer.ledger import Ledger
 from transfer.manifest import Kind, manifest_of, write_manifest
+from transfer.model import Endpoint, TransferOptions
 
 pytestmark = pytest.mark.slow
 CAMNET = Path(sys.executable).with_name("camnet")
@@ -49,6 +55,26 @@ def measured(sites: Path, url: str, *options: str) -> Done:
     return camnet(*command, environment={"PREFECT_API_URL": url})
 
 
+def artifacts_as_the_page_has_them(url: str, out: Path) -> dict[str, list[dict[str, str]]]:
+    """The rows of each table's latest artifact, which are those of the page, and its description, which is its lead."""
+    page = Page((out / "transfer-benchmark.html").read_text())
+    keys = [found["id"] for found in page.all("section") if "id" in found]
+    question = {"artifacts": {"key": {"any_": [*keys, "transfer-benchmark-report"]}}}
+    latest = {one["key"]: one for one in asked({"PREFECT_API_URL": url}, "artifacts/latest", question)}
+    assert str(out / "transfer-benchmark.html") in latest.pop("transfer-benchmark-report")["data"]
+    assert set(latest) == set(keys)
+    tables = {}
+    for key in keys:
+        tables[key] = json.loads(latest[key]["data"])
+        section = page.section(key)
+        heading, told, _ = latest[key]["description"].split("\n\n")
+        assert section.startswith(heading.strip("*"))
+        assert section.split(". ")[0].removeprefix(heading.strip("*")).strip() in told
+        words = " ".join(" ".join(cell for row in tables[key] for cell in row.values()).split())
+        assert section.endswith(words), "the same rows, in the same order"
+    return {key: tables[key] for key in keys}
+
+
 def test_a_small_matrix_its_report_and_its_trend(sites: Path, prefect_url: str) -> None:
     small = ("--protocols", "sftp", "--sizes", "10kB,1MB", "--small-files", "5", "--streams", "2,1", "--repeats", "1")
     done = measured(sites, prefect_url, *small)
@@ -65,14 +91,24 @@ def test_a_small_matrix_its_report_and_its_trend(sites: Path, prefect_url: str) 
     assert {(row["source"], row["destination"]) for row in rows} == {("site-a", "site-b"), ("site-b", "site-a")}
     assert all(float(row["megabits_per_s"]) > 0 for row in rows)
     assert [list((sites.parent / name).iterdir()) for name in ("site-a", "site-b")] == [[], []]
-    (table, *_) = asked(
-        {"PREFECT_API_URL": prefect_url}, "artifacts", {"artifacts": {"key": {"any_": ["transfer-benchmark"]}}}
-    )
-    assert len(json.loads(table["data"])) == 2
+    assert len(artifacts_as_the_page_has_them(prefect_url, out)["transfer-benchmark-trend"]) == 0
     again = measured(sites, prefect_url, *small)
     assert again.code == ExitCode.DONE, again.errors
     assert (out / "trend.png").is_file()
-    assert "Trend over the rounds" in dump_dom(Path(result["report"]).as_uri()).dom
+    assert page.dom.count("data:image/png") == 2
+    assert dump_dom(Path(result["report"]).as_uri()).dom.count("data:image/png") == 3
+    counts = {key: len(found) for key, found in artifacts_as_the_page_has_them(prefect_url, out).items()}
+    assert counts == {
+        "transfer-benchmark": 2,
+        "transfer-benchmark-sizes": 4,
+        "transfer-benchmark-break-even": 0,
+        "transfer-benchmark-small-files": 2,
+        "transfer-benchmark-shards": 0,
+        "transfer-benchmark-streams": 4,
+        "transfer-benchmark-costs": 2,
+        "transfer-benchmark-trend": 4,
+        "transfer-benchmark-failures": 0,
+    }
     assert [len(read_trials(path)) for path in sorted((out / "rounds").iterdir())] == [16, 16]
 
 
@@ -118,6 +154,25 @@ def test_what_a_killed_benchmark_left_at_the_sites_is_taken_away_by_the_next_one
     assert measured(sites, prefect_url, *small).code == ExitCode.DONE
     assert [list(end.iterdir()) for end in ends] == [[], []]
     assert list((out / "under-way").iterdir()) == []
+
+
+def test_an_interruption_is_no_failure_also_where_the_site_went_away_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with loopback_sshd(tmp_path / "sshd") as server:
+
+        def interrupted(*_: object, **__: object) -> None:
+            os.kill(server.pid, signal.SIGTERM)
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(trial, "measure", interrupted)
+        here = Endpoint(site="a", root=str(tmp_path / "a"))
+        there = Endpoint(site="b", root=str(tmp_path / "b"), ssh=account_of(server))
+        cell = Cell(kind="size", source="a", destination="b", protocol="sftp", file_bytes=10, streams=1)
+        options, ledger, notes = TransferOptions(), Ledger(tmp_path / "ledger"), tmp_path / "notes"
+        with pytest.raises(KeyboardInterrupt):
+            trial.run_trial(cell, 1, here, there, options=options, ledger=ledger, notes=notes)
+    assert len(list(notes.iterdir())) == 1, "the next benchmark takes away what stays"
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from flows.run_state import read_state
+from flows.transfer_benchmark.flow import TransferBenchmark
 from tasks.patches.store import open_shard
 from tests.services.browser import dump_dom
 from tests.services.camnet_cli import stored_as, write_config
@@ -77,6 +78,19 @@ def test_the_pipeline_runs_by_deployments_each_in_the_pool_of_its_site(
     page = dump_dom(f"{server['PREFECT_API_URL'].removesuffix('/api')}/runs/flow-run/{whole['id']}").dom
     assert "Completed" in page
     assert "coordinator" in page
+
+
+def test_the_transfer_benchmark_has_a_weekly_schedule_that_waits_for_its_parameters(server: dict[str, str]) -> None:
+    [weekly] = [one for one in asked(server, "deployments") if one["name"] == "weekly"]
+    assert weekly["entrypoint"] == "flows.transfer_benchmark.flow.benchmark_transfer"
+    plan = TransferBenchmark.model_validate(weekly["parameters"]["plan"])
+    [schedule] = weekly["schedules"]
+    assert (schedule["schedule"]["cron"], schedule["schedule"]["timezone"]) == ("17 3 * * 1", "UTC")
+    assert not schedule["active"], f"not before the parameters name real sites instead of {plan.sites}"
+    prefect(server, "deployment", "schedule", "resume", "benchmark-transfer/weekly", schedule["id"])
+    [weekly] = [one for one in asked(server, "deployments") if one["name"] == "weekly"]
+    assert [one["active"] for one in weekly["schedules"]] == [True]
+    prefect(server, "deployment", "schedule", "pause", "benchmark-transfer/weekly", schedule["id"])
 
 
 def test_an_error_at_a_site_reaches_the_coordinator_with_its_remedy(server: dict[str, str], tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from flows.course import Course
-from flows.preprocess_trial import Cell, Trial
+from flows.preprocess_benchmark.cell import Cell, Trial
 from tasks.patches.effort import Effort, Spent, WorkerProcess
 
 PATCHES_A_SLIDE, SLIDE_BYTES = 2000, 20_000_000

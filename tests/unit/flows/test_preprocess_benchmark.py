@@ -10,16 +10,23 @@ import pytest
 
 from deployments.sites import DaskCluster, Site
 from deployments.slurm_jobs import SlurmJobs
-from flows import preprocess_grids, preprocess_model_grids
 from flows.commands.benchmark_preprocess import preprocess
-from flows.preprocess_forecast import NODES, TABLE_FOUR, cohort_forecasts, measured_models, table_four_forecast
-from flows.preprocess_plan import Conditions, Outlook, PreprocessBenchmark, measurement_order, planned_cells
-from flows.preprocess_report import NUMBERS, TABLE, write_preprocess_report
-from flows.preprocess_trial import Cell, Trial, trial_line, with_workers
+from flows.preprocess_benchmark import grids, model_grids
+from flows.preprocess_benchmark.cell import Cell, Trial, trial_line
+from flows.preprocess_benchmark.forecast import (
+    NODES,
+    TABLE_FOUR,
+    cohort_forecasts,
+    measured_models,
+    table_four_forecast,
+)
+from flows.preprocess_benchmark.plan import Conditions, Outlook, PreprocessBenchmark, measurement_order, planned_cells
+from flows.preprocess_benchmark.report import NUMBERS, REPORT, TABLE, write_preprocess_report
+from flows.preprocess_benchmark.scaling import Costs
+from flows.preprocess_benchmark.trial import with_workers
 from tasks.config import PreprocessConfig
 from tasks.errors import InputError
 from tasks.report.benchmark_data import Grid
-from tasks.scaling import Costs
 from tests.services.preprocess_trials import failed_trial, made_trial, made_trials
 
 OUTLOOK = Outlook()
@@ -82,17 +89,17 @@ def test_a_local_site_gets_so_many_workers() -> None:
 def test_the_measured_table_has_medians_and_spread_without_warm_up_and_failures() -> None:
     cell = Cell(sampling="dense", encoding="raw", workers=1, slides=2)
     trials = [made_trial(cell, 0), *(made_trial(cell, repeat) for repeat in (3, 1, 2)), failed_trial(cell, "lost")]
-    (row,) = preprocess_grids.measured_grid(trials).rows
-    found = dict(zip(preprocess_grids.measured_grid(trials).headings, row, strict=True))
+    (row,) = grids.measured_grid(trials).rows
+    found = dict(zip(grids.measured_grid(trials).headings, row, strict=True))
     assert (found["s"], found["least to most"], found["repeats"]) == ("7.29", "7.28 to 7.30", "3")
     assert (found["patches"], found["CPU s"]) == ("4,000", "5.50")
-    (failure,) = preprocess_grids.failures_grid(trials).rows
+    (failure,) = grids.failures_grid(trials).rows
     assert failure[-1] == "lost"
 
 
 def test_speed_is_told_against_the_least_workers_of_the_same_cell() -> None:
-    grid = preprocess_grids.measured_grid(made_trials())
-    found = dict(zip(zip(*(column(grid, name) for name in preprocess_grids.CELL), strict=True),
+    grid = grids.measured_grid(made_trials())
+    found = dict(zip(zip(*(column(grid, name) for name in grids.CELL), strict=True),
                      column(grid, "times faster"), strict=True))  # fmt: skip
     assert found["dense", "raw", "4", "1"] == "1.00"
     assert float(found["dense", "raw", "4", "2"]) == pytest.approx(11.31 / 7.31, abs=0.01)
@@ -105,7 +112,7 @@ def test_the_model_finds_what_the_trials_were_made_of() -> None:
     wanted = {"start_s": 2.0, "worker_start_cpu_s": 1.5, "pictures_s": 0.2, "reads_a_byte": 2.0}
     wanted |= {"cut_s_per_patch": 1.4 / 2000, "masks_s_per_mpx": 3.0, "read_s_per_mb": 0.001, "open_s": 0.2}
     assert {name: getattr(costs, name) for name in wanted} == pytest.approx(wanted, rel=1e-6)
-    residuals = preprocess_model_grids.residual_grid(models, made_trials())
+    residuals = model_grids.residual_grid(models, made_trials())
     assert all(abs(float(off)) < 0.1 for off in column(residuals, "difference s"))
 
 
@@ -125,7 +132,7 @@ def test_43_million_patches_take_no_less_than_the_file_system_allows_and_are_tol
         assert limited.prediction.seconds >= limited.prediction.limits_s["shared writing"] == pytest.approx(645)
         assert unlimited.prediction.seconds < 645
         assert "shared" not in unlimited.prediction.bound_by
-    grid = preprocess_model_grids.prediction_grid({model.kind: model}, OUTLOOK)
+    grid = model_grids.prediction_grid({model.kind: model}, OUTLOOK)
     assert column(grid, "shared file system") == ["10,000 and 10,000 MB/s", "no limit"] * 3
 
 
@@ -139,11 +146,11 @@ def test_models_come_in_one_order_whatever_was_measured_first() -> None:
 
 
 def test_the_papers_table_is_told_as_the_papers() -> None:
-    grid = preprocess_model_grids.paper_grid(measured_models(made_trials()), OUTLOOK)
+    grid = model_grids.paper_grid(measured_models(made_trials()), OUTLOOK)
     assert "its machine, not this one" in grid.title
     assert column(grid, "paper: s (AGH)") == ["292", "260", "18,400", "3,000", "7,530", "3,780"]
     assert column(grid, "model of") == ["random raw"] * 2 + ["dense raw"] * 4
-    unknown = preprocess_model_grids.paper_grid({}, OUTLOOK)
+    unknown = model_grids.paper_grid({}, OUTLOOK)
     assert set(column(unknown, "predicted s")) == {"not measured"}
     asked = table_four_forecast(TABLE_FOUR[3], measured_models(made_trials())["dense raw"], OUTLOOK)
     assert (asked.machine.workers, asked.work.slides) == (1000, 1)
@@ -152,7 +159,7 @@ def test_the_papers_table_is_told_as_the_papers() -> None:
 
 def test_assumptions_name_the_limits_that_were_given() -> None:
     outlook = Outlook(node_workers=40, read_mb_per_s=2500, write_mb_per_s=1250)
-    grid = preprocess_model_grids.assumptions_grid(measured_models(made_trials()), outlook)
+    grid = model_grids.assumptions_grid(measured_models(made_trials()), outlook)
     told = {row[0]: row[1] for row in grid.rows}
     assert "2,500 MB/s" in told["shared file system"]
     assert "1,250 MB/s" in told["shared file system"]
@@ -164,7 +171,8 @@ def test_assumptions_name_the_limits_that_were_given() -> None:
 
 def test_the_report_is_a_page_a_table_and_numbers(tmp_path: Path) -> None:
     trials = [*made_trials(), failed_trial(Cell(sampling="dense", encoding="raw", workers=9, slides=1), "<b>lost</b>")]
-    page = write_preprocess_report(trials, plan_of(tmp_path), Site(name="site-a", root=tmp_path)).read_text()
+    write_preprocess_report(trials, plan_of(tmp_path), Site(name="site-a", root=tmp_path))
+    page = (tmp_path / REPORT).read_text()
     assert "&lt;b&gt;lost" in page
     assert "data:image/" in page
     with (tmp_path / TABLE).open() as file:
@@ -183,7 +191,8 @@ def test_the_report_is_a_page_a_table_and_numbers(tmp_path: Path) -> None:
 def test_a_report_without_measurements_says_so(tmp_path: Path, failed: bool) -> None:
     cell = Cell(sampling="dense", encoding="raw", workers=1, slides=1)
     trials: list[Trial] = [failed_trial(cell, "lost")] if failed else []
-    page = write_preprocess_report(trials, plan_of(tmp_path), Site(name="site-a", root=tmp_path)).read_text()
+    write_preprocess_report(trials, plan_of(tmp_path), Site(name="site-a", root=tmp_path))
+    page = (tmp_path / REPORT).read_text()
     assert "Not measured." in page
     assert ("Nothing failed." in page) is not failed
 

@@ -19,8 +19,8 @@ ALLOWED = {
     # Told to people, and never compared.
     "transfer/ledger.py": "the start of an attempt",
     "flows/run_state.py": "the start of a run",
-    "flows/benchmark_transfer.py": "the start of a round",
-    "flows/preprocess_trial.py": "the start of a trial",
+    "flows/transfer_benchmark/flow.py": "the start of a round",
+    "flows/preprocess_benchmark/trial.py": "the start of a trial",
     "flows/training_benchmark/trial.py": "the start of a trial; from it to an event of its rank, on one machine",
     "tasks/training/log.py": "the time of an event",
     "flows/slurm_watch.py": "which log of a job that failed is shown",

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.errors import InputError
-from transfer.benchmark import Cell, in_random_order, parse_size, routes
+from transfer.benchmark import parse_size, routes
 from transfer.figures import LineFit, break_even_bytes, line_fit, median_rate
 
 MB = 10**6
@@ -23,19 +23,6 @@ def test_sizes_are_decimal(text: str, expected: int) -> None:
 def test_what_is_no_size_is_refused(text: str) -> None:
     with pytest.raises(InputError, match="is no size"):
         parse_size(text)
-
-
-def test_every_round_has_every_cell_once_in_its_own_order() -> None:
-    cells = [
-        Cell(kind="size", source="a", destination="b", protocol="sftp", file_bytes=size, streams=1) for size in range(9)
-    ]
-    order = in_random_order([*cells, cells[0]], repeats=3, seed=1)
-    assert [cell for cell, repeat in order if repeat == 0] == cells
-    rounds = [[cell for cell, repeat in order if repeat == number] for number in (1, 2, 3)]
-    assert all(sorted(found, key=cells.index) == cells for found in rounds)
-    assert rounds[0] != rounds[1]
-    assert in_random_order(cells, repeats=3, seed=1) == order
-    assert [repeat for _, repeat in order] == sorted(repeat for _, repeat in order)
 
 
 def test_routes_go_both_ways() -> None:

@@ -10,5 +10,5 @@ def test_rows_with_other_columns_share_one_table() -> None:
 
 def test_the_first_and_the_last_start_are_told() -> None:
     starts = ["2026-11-27T04:44:09+00:00", "2026-11-27T04:23:01+00:00"]
-    assert measured_when(starts) == "Measured from 2026-11-27T04:23 to 2026-11-27T04:44 UTC"
+    assert measured_when(starts) == "Measured from 2026-11-27 04:23 to 2026-11-27 04:44 UTC"
     assert measured_when([]) == "Nothing was measured"

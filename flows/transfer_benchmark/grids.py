@@ -1,61 +1,19 @@
-"""The report of a transfer benchmark: the paper's Table 5 and Figure 8 for one's own sites, and what goes with them."""
+"""The tables of a transfer benchmark's report: the paper's Table 5 and Figure 8 for one's own sites, and more."""
 
 from __future__ import annotations
 
-import importlib.metadata
-import os
-import platform
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from statistics import median
 
-from flows.benchmark_pictures import draw_pictures
-from tasks import atomic
-from tasks.report.benchmark_data import BenchmarkData, Grid
-from tasks.report.benchmark_page import write_benchmark_page
-from tasks.report.benchmark_rows import csv_text, measured_when
-from tasks.report.formats import quantity, size
+from tasks.report.benchmark_data import Grid
+from tasks.report.formats import quantity, rate_interval, size
 from transfer.benchmark import Trial
 from transfer.figures import LineFit, break_even_bytes, line_fit, median_rate
 from transfer.grouping import arrived, file_bytes, grouped, of_kind, rates, route, way
 
-REPORT = "transfer-benchmark.html"
 
-
-def write_benchmark_report(trials: Sequence[Trial], folder: Path, *, round_trips: dict[str, str], machine: str) -> Path:
-    """Write the page, its pictures and a CSV of all trials into `folder`; give the page's path."""
-    measured = [trial for trial in trials if trial.repeat > 0]
-    pictures = draw_pictures(measured, folder)
-    data = BenchmarkData(
-        kind="transfer",
-        title=f"Transfers between {', '.join(dict.fromkeys(trial.cell.source for trial in measured)) or 'no sites'}",
-        measured=measured_when(trial.start for trial in measured),
-        units="Mb/s are 10^6 bits a second, MB are 10^6 bytes.",
-        facts=_facts(measured, round_trips, machine),
-        grids=(
-            _table_five(measured),
-            _sizes(measured),
-            _break_evens(measured),
-            _files(measured),
-            _shards(measured),
-            _streams(measured),
-            _costs(measured),
-            _failures(measured),
-        ),
-        pictures=tuple(pictures),
-    )
-    atomic.write_text(folder / "trials.csv", _csv(trials))
-    write_benchmark_page(data, folder / REPORT)
-    return folder / REPORT
-
-
-def table_five(trials: Iterable[Trial]) -> list[dict[str, str]]:
-    """Give the rates between sites as rows of a table for the Prefect UI."""
-    grid = _table_five([trial for trial in trials if trial.repeat > 0])
-    return [dict(zip(grid.headings, row, strict=True)) for row in grid.rows]
-
-
-def _table_five(trials: Sequence[Trial]) -> Grid:
+def table_five(trials: Sequence[Trial]) -> Grid:
+    """Rates between the sites, in both directions."""
     largest = {
         pair: max(t.cell.file_bytes for t in found) for pair, found in grouped(of_kind(trials, "size"), route).items()
     }
@@ -65,10 +23,11 @@ def _table_five(trials: Sequence[Trial]) -> Grid:
     by_row = grouped(chosen, lambda one: (one.cell.protocol, one.cell.file_bytes, one.cell.source))
     for (protocol, size_bytes, source), found in sorted(by_row.items()):
         to = grouped(found, lambda one: one.cell.destination)
-        cells = [_rate(to[site]) if site in to else "" for site in sites]
+        cells = [_rate(to[site]) if site in to else "—" if site == source else "not measured" for site in sites]
         repeats = sorted({str(len(rates(ones))) for ones in to.values()}, key=int)
         rows.append((protocol, size(size_bytes), source, *cells, ", ".join(repeats)))
     return Grid(
+        key="transfer-benchmark",
         title="Between the sites (the paper's Table 5)",
         lead="Mb/s from the site of the line to that of the column, largest file of each pair, from the call to the "
         "verified file under its final name; median of the repeats with the 95 % interval of a bootstrap over them.",
@@ -77,14 +36,15 @@ def _table_five(trials: Sequence[Trial]) -> Grid:
     )
 
 
-def _sizes(trials: Sequence[Trial]) -> Grid:
+def sizes_grid(trials: Sequence[Trial]) -> Grid:
+    """Throughput and time by file size."""
     rows = []
     for (named, size_bytes), found in sorted(
         grouped(of_kind(trials, "size"), lambda one: (way(one), one.cell.file_bytes)).items()
     ):
-        seconds = median([trial.seconds for trial in found if trial.error is None] or [float("nan")])
-        rows.append((*named, size(size_bytes), _rate(found), f"{seconds:.2f}"))
+        rows.append((*named, size(size_bytes), _rate(found), _seconds(found)))
     return Grid(
+        key="transfer-benchmark-sizes",
         title="By file size (the paper's Figure 8)",
         lead="Throughput and time of one file.",
         headings=("from", "to", "protocol", "file", "Mb/s", "median s"),
@@ -92,7 +52,8 @@ def _sizes(trials: Sequence[Trial]) -> Grid:
     )
 
 
-def _break_evens(trials: Sequence[Trial]) -> Grid:
+def break_even_grid(trials: Sequence[Trial]) -> Grid:
+    """From which size on one protocol overtakes another."""
     fits, measured = _fits(trials), grouped(arrived(of_kind(trials, "size")), way)
     rows = []
     for (source, destination, early), fit in fits.items():
@@ -106,6 +67,7 @@ def _break_evens(trials: Sequence[Trial]) -> Grid:
                 told = f"{size(round(point))}{beyond}"
                 rows.append((source, destination, late, early, told, _told(other), _told(fit)))
     return Grid(
+        key="transfer-benchmark-break-even",
         title="Where one protocol overtakes another",
         lead="From a line through the times by size: start and rate of each protocol.",
         absent="No protocol overtakes another one: of each two, one is faster for all sizes that were measured.",
@@ -114,9 +76,10 @@ def _break_evens(trials: Sequence[Trial]) -> Grid:
     )
 
 
-def _files(trials: Sequence[Trial]) -> Grid:
+def small_files_grid(trials: Sequence[Trial]) -> Grid:
+    """Many small files against one large one."""
     rows = []
-    for named, found in grouped(of_kind(trials, "files"), way).items():
+    for named, found in sorted(grouped(of_kind(trials, "files"), way).items()):
         cell = found[0].cell
         alike = [one for one in of_kind(trials, "size") if way(one) == named]
         nearest = min(
@@ -126,27 +89,32 @@ def _files(trials: Sequence[Trial]) -> Grid:
         many = f"{cell.files:,} × {size(cell.file_bytes)}"
         rows.append((*named, many, _rate(found), size(nearest) if nearest is not None else "-", one_file))
     return Grid(
+        key="transfer-benchmark-small-files",
         title="Many small files against one large file",
-        lead="The same call, with many files in one batch.",
+        lead="The same call, with many files in one batch, and the single file whose size is nearest.",
+        absent="Not measured: --small-files says how many.",
         headings=("from", "to", "protocol", "files", "Mb/s", "one file", "Mb/s of it"),
         rows=tuple(rows),
     )
 
 
-def _shards(trials: Sequence[Trial]) -> Grid:
+def shards_grid(trials: Sequence[Trial]) -> Grid:
+    """Tell how a run's own shards moved."""
     rows = []
     for (named, cell), found in grouped(of_kind(trials, "shards"), lambda one: (way(one), one.cell)).items():
-        seconds = median([trial.seconds for trial in found if trial.error is None] or [float("nan")])
-        rows.append((*named, f"{cell.files:,}", size(cell.total_bytes), _rate(found), f"{seconds:.2f}"))
+        rows.append((*named, f"{cell.files:,}", size(cell.total_bytes), _rate(found), _seconds(found)))
     return Grid(
+        key="transfer-benchmark-shards",
         title="A run's own shards",
+        absent="Not measured: --shards names the manifest of a run.",
         lead="The shards of a run in one batch; all other files here hold random bytes.",
         headings=("from", "to", "protocol", "shards", "together", "Mb/s", "median s"),
         rows=tuple(rows),
     )
 
 
-def _streams(trials: Sequence[Trial]) -> Grid:
+def streams_grid(trials: Sequence[Trial]) -> Grid:
+    """Numbers of connections against throughput."""
     several = {way(trial) for trial in of_kind(trials, "streams")}
     largest = max((trial.cell.file_bytes for trial in of_kind(trials, "streams")), default=0)
     chosen = [
@@ -159,36 +127,53 @@ def _streams(trials: Sequence[Trial]) -> Grid:
         for (named, count), found in sorted(grouped(chosen, lambda one: (way(one), one.cell.streams)).items())
     ]
     return Grid(
+        key="transfer-benchmark-streams",
         title="Streams against throughput",
-        lead="The largest file over different numbers of connections.",
+        lead="The largest file over different numbers of connections, where a protocol has several.",
+        absent="Not measured: --streams names more than one number.",
         headings=("from", "to", "protocol", "file", "streams", "Mb/s"),
         rows=tuple(rows),
     )
 
 
-def _costs(trials: Sequence[Trial]) -> Grid:
+def costs_grid(trials: Sequence[Trial]) -> Grid:
+    """Tell what the time goes into, and what was tried or sent again."""
     rows = []
-    for named, found in grouped(arrived(of_kind(trials, "size")), way).items():
+    for named, found in sorted(grouped(arrived(of_kind(trials, "size")), way).items()):
         whole_s = sum(trial.seconds for trial in found)
         shares = [
             sum(getattr(trial, name) for trial in found) / whole_s if whole_s else 0.0
             for name in ("wire_seconds", "verify_seconds", "startup_seconds")
         ]
-        told = [f"{100 * share:.1f}" for share in shares]
+        told = [f"{100 * share:.1f}" for share in (*shares, max(0.0, 1.0 - sum(shares)))]
         again = sum(trial.bytes_resent for trial in found)
         rows.append((*named, *told, str(sum(trial.retries for trial in found)), size(again)))
     return Grid(
+        key="transfer-benchmark-costs",
         title="What the time goes into",
         lead="Shares of the whole time over all single files, in percent. Verification is what the digest at the "
-        "destination took after the last byte; where it runs along the way, hardly anything is left of it.",
-        headings=("from", "to", "protocol", "wire %", "verification %", "start-up %", "retries", "sent again"),
+        "destination took after the last byte; where it runs along the way, hardly anything is left of it. "
+        "The rest is connecting, looking, renaming.",
+        headings=(
+            "from",
+            "to",
+            "protocol",
+            "wire %",
+            "verification %",
+            "start-up %",
+            "rest %",
+            "retries",
+            "sent again",
+        ),
         rows=tuple(rows),
     )
 
 
-def _failures(trials: Sequence[Trial]) -> Grid:
+def failures_grid(trials: Sequence[Trial]) -> Grid:
+    """Trials that failed."""
     rows = tuple((*way(one), size(one.cell.file_bytes), one.start, one.error) for one in trials if one.error)
     return Grid(
+        key="transfer-benchmark-failures",
         title="What failed",
         lead="These trials are in no figure above.",
         absent="No trial failed.",
@@ -199,7 +184,7 @@ def _failures(trials: Sequence[Trial]) -> Grid:
 
 def _fits(trials: Sequence[Trial]) -> dict[tuple[str, str, str], LineFit]:
     fits = {}
-    for named, found in grouped(arrived(of_kind(trials, "size")), way).items():
+    for named, found in sorted(grouped(arrived(of_kind(trials, "size")), way).items()):
         by_size = sorted(grouped(found, file_bytes).items())
         fit = line_fit([x for x, _ in by_size], [median(one.seconds for one in ones) for _, ones in by_size])
         if fit is not None:
@@ -207,35 +192,14 @@ def _fits(trials: Sequence[Trial]) -> dict[tuple[str, str, str], LineFit]:
     return fits
 
 
-def _facts(trials: Sequence[Trial], round_trips: dict[str, str], machine: str) -> tuple[tuple[str, str], ...]:
-    versions = ", ".join(
-        f"{name} {importlib.metadata.version(name)}" for name in ("camnet", "paramiko", "cryptography")
-    )
-    links = ", ".join(f"{name}: {told}" for name, told in round_trips.items())
-    return (
-        ("Measured from", f"{machine}, {os.cpu_count()} cores, {platform.system()} {platform.release()}"),
-        ("Round trip to the sites (TCP connect)", links or "unknown"),
-        ("Versions", f"{versions}, Python {platform.python_version()}"),
-        ("Trials", f"{len(trials)}, of these {sum(trial.error is not None for trial in trials)} failed"),
-        ("Between two sites that are both elsewhere", "bytes pass through the machine that measures"),
-    )
-
-
-def _csv(trials: Iterable[Trial]) -> str:
-    names = [*Trial.model_fields]
-    names.remove("cell")
-    rows = [{**trial.cell.model_dump(), **trial.model_dump(include=set(names))} for trial in trials]
-    rows = [{**row, "megabits_per_s": one.megabits_per_s} for row, one in zip(rows, trials, strict=True)]
-    return csv_text(rows)
-
-
 def _rate(trials: Iterable[Trial]) -> str:
     found = median_rate(rates(trials))
-    if found is None:
-        return "failed"
-    if found.low is None or found.high is None:
-        return quantity(found.median)
-    return f"{quantity(found.median)} ({quantity(found.low)} to {quantity(found.high)})"
+    return "failed" if found is None else rate_interval(found.median, found.low, found.high)
+
+
+def _seconds(trials: Iterable[Trial]) -> str:
+    found = [trial.seconds for trial in arrived(trials)]
+    return f"{median(found):.2f}" if found else "failed"
 
 
 def _told(fit: LineFit) -> str:

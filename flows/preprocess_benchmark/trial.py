@@ -9,99 +9,23 @@ import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
-
-from pydantic import Field
+from typing import Any
 
 from deployments.sites import Site
 from flows.context import RunContext
-from flows.course import Course
 from flows.preprocess import PreprocessResult, preprocess
+from flows.preprocess_benchmark.cell import Cell, Trial
 from tasks import atomic
-from tasks.artifacts import Record
 from tasks.cohort_config import CohortConfig
-from tasks.config import Encoding, PreprocessConfig, RunConfig, Split, Stages
+from tasks.config import PreprocessConfig, RunConfig, Split, Stages
 from tasks.errors import CamNetError, InputError
 from tasks.patches.effort import Effort
 from tasks.patches.slide_masks import MOST_MASK_PX
 from tasks.slides.cohort import SlideRecord
 from tasks.slides.reader import open_slide
 
-Sampling = Literal["random", "dense"]
 _ALL_SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 _RUN = "benchmark"
-
-
-class Cell(Record):
-    """One combination that is measured."""
-
-    sampling: Sampling
-    encoding: Encoding
-    workers: int = Field(ge=1)
-    slides: int = Field(ge=1)
-
-    @property
-    def kind(self) -> str:
-        """Sampling and encoding: what a patch costs depends on it."""
-        return f"{self.sampling} {self.encoding}"
-
-    @property
-    def rank(self) -> tuple[int, int, int, int]:
-        """Its place in tables: random patches before dense ones, raw pixels first, then by size."""
-        sampling, encoding = get_args(Sampling).index(self.sampling), get_args(Encoding).index(self.encoding)
-        return sampling, encoding, self.slides, self.workers
-
-
-class Trial(Record):
-    """One measurement of a cell.
-
-    Attributes
-    ----------
-    repeat
-        0 is the warm-up, which counts for nothing.
-    load
-        Processes that wanted a processor, mean of the minute before the trial, of the machine that measures.
-    course, effort
-        Where the wall time went; what all workers spent. None where it failed.
-    slide_bytes, mask_px
-        Of all slides together, and of their masks.
-    patches_by_slide
-        Random and dense ones together.
-    patch_bytes
-        Of all shards together.
-    bands
-        Parts of a slide that were cut at the same time; mean over the slides.
-    files
-        In the manifest.
-    error
-        Why it failed, or None.
-    """
-
-    cell: Cell
-    repeat: int = Field(ge=0)
-    start: str
-    load: float
-    course: Course | None = None
-    effort: Effort | None = None
-    slide_bytes: int = 0
-    mask_px: int = 0
-    patches_by_slide: tuple[int, ...] = ()
-    patch_bytes: int = 0
-    bands: float = 1.0
-    files: int = 0
-    error: str | None = None
-
-    @property
-    def patches(self) -> int:
-        """Of all slides."""
-        return sum(self.patches_by_slide)
-
-    @property
-    def seconds(self) -> float | None:
-        """From the submission to the manifest, without the closing of the cluster; None where it failed."""
-        if self.course is None:
-            return None
-        return self.course.queued_s + self.course.startup_s + self.course.slides_s + self.course.manifest_s
 
 
 def run_trial(
@@ -155,17 +79,6 @@ def run_trial(
         return Trial(**started, error=str(fault))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def trial_line(trial: Trial) -> str:
-    """Tell in one line what was measured."""
-    cell = trial.cell
-    what = f"{cell.kind}, slides {cell.slides}, workers {cell.workers}, " + (
-        f"repeat {trial.repeat}" if trial.repeat else "warm-up"
-    )
-    if trial.seconds is None:
-        return f"{what}: failed: {trial.error}"
-    return f"{what}: {trial.seconds:.1f} s, {trial.patches} patches, load {trial.load:.1f}"
 
 
 def with_workers(site: Site, workers: int) -> Site:

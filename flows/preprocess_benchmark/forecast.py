@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from flows.preprocess_plan import Outlook
-from flows.preprocess_trial import Trial
+from flows.preprocess_benchmark.cell import Trial
+from flows.preprocess_benchmark.plan import Outlook
+from flows.preprocess_benchmark.scaling import Costs, Machine, Prediction, Work, predict, soonest
+from flows.preprocess_benchmark.scaling_fit import Observation, fit_costs
 from tasks.patches.effort import Effort
 from tasks.patches.slide_masks import MOST_MASK_PX
-from tasks.scaling import Costs, Machine, Prediction, Work, predict, soonest
-from tasks.scaling_fit import Observation, fit_costs
 
 NODES = (100, 1000, 8000)
 PATCHES = 43_000_000

@@ -1,4 +1,4 @@
-"""Finds the parameters of `tasks.scaling` in measurements, each in what it causes itself."""
+"""Finds the parameters of `flows.preprocess_benchmark.scaling` in measurements, each in what it causes itself."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from flows.preprocess_benchmark.scaling import Costs, Machine, Work, predict
 from tasks.least_squares import nonnegative_least_squares
-from tasks.scaling import Costs, Machine, Work, predict
 
 
 @dataclass(frozen=True)

@@ -6,26 +6,28 @@ import socket
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from prefect import flow
-from prefect.artifacts import create_progress_artifact, create_table_artifact, update_progress_artifact
 from pydantic import Field
 
 from deployments.sites import Site, load_sites, site_named
-from flows.benchmark_report import table_five, write_benchmark_report
-from flows.benchmark_shards import RunShards, run_shards
+from flows.benchmark.order import in_random_order
+from flows.benchmark.publish import publish_report
+from flows.benchmark.result import BenchmarkResult
+from flows.benchmark.trials import TRIALS, measure_each, missing_trials
 from flows.endpoints import endpoint
+from flows.transfer_benchmark.report import REPORT, write_transfer_report
+from flows.transfer_benchmark.shards import RunShards, run_shards
+from flows.transfer_benchmark.trend import ROUNDS
 from tasks import atomic
 from tasks.artifacts import Record
 from tasks.errors import CamNetError, InputError
-from transfer.benchmark import Cell, Trial, in_random_order, parse_size, read_trials, routes
+from transfer.benchmark import Cell, Trial, parse_size, read_trials, routes, trial_line
 from transfer.ledger import Ledger
 from transfer.model import Endpoint, TransferOptions
 from transfer.mover import open_mover
 from transfer.trial import run_shards_trial, run_trial, take_away
 
-TRIALS = "trials.jsonl"
 NOTES = "under-way"
 _SMALL_BYTES, _SMALL_FILES = 100_000, 1000
 
@@ -60,14 +62,6 @@ class TransferBenchmark(Record):
     output: Path
 
 
-class BenchmarkResult(Record):
-    """Where the report is, and how many trials there are; `failed` are those that did not succeed at any time."""
-
-    report: Path
-    trials: int
-    failed: int
-
-
 @flow(name="benchmark-transfer", persist_result=False)
 def benchmark_transfer(plan: TransferBenchmark) -> BenchmarkResult:
     """Measure what is missing of the matrix, then write the report.
@@ -90,24 +84,20 @@ def benchmark_transfer(plan: TransferBenchmark) -> BenchmarkResult:
     ledger = Ledger(plan.output / "ledger.jsonl")
     take_away(plan.output / NOTES, ends, options)
     cells = planned_cells(plan, ends, options, ledger, shards)
-    path = plan.output / TRIALS
-    order = in_random_order(cells, plan.repeats, plan.seed)
-    done = {(trial.cell, trial.repeat) for trial in read_trials(path) if trial.error is None}
-    missing = [one for one in order if one not in done]
-    progress: Any = create_progress_artifact(0.0, key="benchmark-progress", description=f"{len(missing)} trials")
-    for number, (cell, repeat) in enumerate(missing, start=1):
-        trial = _trial(cell, repeat, ends, shards, options=options, ledger=ledger, notes=plan.output / NOTES)
-        atomic.append_line(path, trial.model_dump_json().encode())
-        update_progress_artifact(progress, 100.0 * number / len(missing), description=f"{number} of {len(missing)}")
+    path, notes = plan.output / TRIALS, plan.output / NOTES
+
+    def measure(cell: Cell, repeat: int) -> Trial:
+        return _trial(cell, repeat, ends, shards, options=options, ledger=ledger, notes=notes)
+
+    missing = missing_trials(in_random_order(cells, plan.repeats, plan.seed), read_trials(path))
+    measure_each(missing, measure, path, trial_line)
     trials = read_trials(path)
-    report = write_benchmark_report(trials, plan.output, round_trips=_round_trips(ends), machine=socket.gethostname())
-    create_table_artifact(
-        table_five(trials), key="transfer-benchmark", description="Mb/s: 10^6 bits a second, verified"
-    )
+    data = write_transfer_report(trials, plan.output, round_trips=_round_trips(ends), machine=socket.gethostname())
+    publish_report(data, plan.output / REPORT, key="transfer-benchmark-report")
     archive(path)
     arrived = {(trial.cell, trial.repeat) for trial in trials if trial.error is None}
     failed = {(trial.cell, trial.repeat) for trial in trials} - arrived
-    return BenchmarkResult(report=report, trials=len(trials), failed=len(failed))
+    return BenchmarkResult(report=plan.output / REPORT, trials=len(trials), failed=len(failed))
 
 
 def planned_cells(
@@ -149,7 +139,7 @@ def planned_cells(
 
 def archive(path: Path) -> Path:
     """Put the trials of a finished round away, so that the next call begins a new one."""
-    rounds = path.parent / "rounds"
+    rounds = path.parent / ROUNDS
     rounds.mkdir(exist_ok=True)
     first = read_trials(path)[0].start if path.is_file() else ""
     target = rounds / f"{first[:19].replace(':', '-')}.jsonl"

@@ -8,10 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from statistics import mean, median
 
-from flows.preprocess_forecast import NODES, Model, cohort_forecasts
-from flows.preprocess_plan import Outlook
+from flows.preprocess_benchmark.forecast import NODES, Model, cohort_forecasts
+from flows.preprocess_benchmark.plan import Outlook
+from flows.preprocess_benchmark.scaling import predict
 from tasks.report.scaling_figure import Curve, Panel, draw_scaling
-from tasks.scaling import predict
 
 FIGURE = "figure-7.png"
 _LINE_NODES = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, 150, 200, 300, 500, 700, 1000, 1500, 2000, 3000, 5000, 8000)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from statistics import median
 
-from flows.preprocess_trial import Cell, Trial
+from flows.preprocess_benchmark.cell import Cell, Trial
 from tasks.patches.effort import Effort, Phase
 from tasks.report.benchmark_data import Grid
 from tasks.report.formats import count, quantity
@@ -44,6 +44,7 @@ def measured_grid(trials: Sequence[Trial]) -> Grid:
             )
         )
     return Grid(
+        key="preprocess-benchmark",
         title="Measured here (Table 4 of this site)",
         lead="From the submission to the manifest; median, least and most of the repeats. CPU s are those of all "
         "workers' processes with their start. Faster: than with the least number of workers. Load: processes that "
@@ -70,6 +71,7 @@ def course_grid(trials: Sequence[Trial]) -> Grid:
             (*named(cell), *(f"{s:.2f}" for s in [*wall, *phases]), *map(quantity, moved), f"{coordinator:.1f}")
         )
     return Grid(
+        key="preprocess-benchmark-course",
         title="Where the time goes",
         lead="Medians. Wall seconds that follow each other: until all tasks are in the queue, until the first worker "
         "is ready, until the last shard, for the manifest. Then seconds of all workers together: the slides' digests, "
@@ -87,6 +89,7 @@ def failures_grid(trials: Sequence[Trial]) -> Grid:
     """List what failed."""
     rows = tuple((*named(one.cell), one.start, one.error) for one in trials if one.error)
     return Grid(
+        key="preprocess-benchmark-failures",
         title="What failed",
         lead="These are in no figure above; the same command tries them again.",
         absent="Nothing failed.",

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from pydantic import Field
 
-from flows.preprocess_trial import Cell, Sampling
+from flows.benchmark.order import in_random_order
+from flows.preprocess_benchmark.cell import Cell, Sampling
 from tasks.artifacts import Record
 from tasks.config import Encoding, PreprocessConfig
-from transfer.benchmark import in_random_order
 
 
 class Conditions(Record):

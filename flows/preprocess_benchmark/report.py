@@ -8,39 +8,38 @@ import json
 import os
 import platform
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 from deployments.sites import Site
-from flows import preprocess_grids, preprocess_model_grids
-from flows.preprocess_forecast import Forecast, Model, cohort_forecasts, measured_models
-from flows.preprocess_picture import draw_figure_seven
-from flows.preprocess_plan import Outlook, PreprocessBenchmark
-from flows.preprocess_trial import Trial
+from flows.preprocess_benchmark import grids, model_grids
+from flows.preprocess_benchmark.cell import Trial
+from flows.preprocess_benchmark.forecast import Forecast, Model, cohort_forecasts, measured_models
+from flows.preprocess_benchmark.picture import draw_figure_seven
+from flows.preprocess_benchmark.plan import Outlook, PreprocessBenchmark
+from flows.preprocess_benchmark.scaling_fit import residual_s
 from tasks import atomic
-from tasks.report.benchmark_data import BenchmarkData, Grid
+from tasks.report.benchmark_data import BenchmarkData
 from tasks.report.benchmark_page import write_benchmark_page
 from tasks.report.benchmark_rows import csv_text, measured_when
 from tasks.report.formats import size
-from tasks.scaling_fit import residual_s
 
 REPORT, TABLE, NUMBERS = "preprocess-benchmark.html", "trials.csv", "preprocess-benchmark.json"
 _PACKAGES = ("camnet", "prefect", "dask", "distributed", "dask-jobqueue", "openslide-bin", "h5py", "simplejpeg")
 
 
-def write_preprocess_report(trials: Sequence[Trial], plan: PreprocessBenchmark, site: Site) -> Path:
-    """Write the page, its picture, a CSV of all trials and a JSON of all numbers; give the page's path."""
+def write_preprocess_report(trials: Sequence[Trial], plan: PreprocessBenchmark, site: Site) -> BenchmarkData:
+    """Write the page, its picture, a CSV of all trials and a JSON of all numbers; give what the page shows."""
     folder, outlook = plan.output, plan.outlook
     models = measured_models(trials)
     made = (
-        preprocess_model_grids.paper_grid(models, outlook),
-        preprocess_grids.measured_grid(trials),
-        preprocess_model_grids.prediction_grid(models, outlook),
-        preprocess_grids.course_grid(trials),
-        preprocess_model_grids.costs_grid(models),
-        preprocess_model_grids.residual_grid(models, trials),
-        preprocess_model_grids.assumptions_grid(models, outlook),
-        preprocess_grids.failures_grid(trials),
+        model_grids.paper_grid(models, outlook),
+        grids.measured_grid(trials),
+        model_grids.prediction_grid(models, outlook),
+        grids.course_grid(trials),
+        model_grids.costs_grid(models),
+        model_grids.residual_grid(models, trials),
+        model_grids.assumptions_grid(models, outlook),
+        grids.failures_grid(trials),
     )
     data = BenchmarkData(
         kind="preprocessing",
@@ -54,21 +53,7 @@ def write_preprocess_report(trials: Sequence[Trial], plan: PreprocessBenchmark, 
     atomic.write_text(folder / TABLE, _csv(trials))
     atomic.write_text(folder / NUMBERS, json.dumps(_numbers(models, outlook, data), indent=1))
     write_benchmark_page(data, folder / REPORT)
-    return folder / REPORT
-
-
-def measured_table(trials: Sequence[Trial]) -> list[dict[str, str]]:
-    """Give what was measured as rows of a table for the Prefect UI."""
-    return _rows(preprocess_grids.measured_grid(trials))
-
-
-def predicted_table(trials: Sequence[Trial], outlook: Outlook) -> list[dict[str, str]]:
-    """Give what is predicted as rows of a table for the Prefect UI."""
-    return _rows(preprocess_model_grids.prediction_grid(measured_models(trials), outlook))
-
-
-def _rows(grid: Grid) -> list[dict[str, str]]:
-    return [dict(zip(grid.headings, row, strict=True)) for row in grid.rows]
+    return data
 
 
 def _numbers(models: dict[str, Model], outlook: Outlook, data: BenchmarkData) -> dict[str, Any]:
@@ -83,7 +68,7 @@ def _numbers(models: dict[str, Model], outlook: Outlook, data: BenchmarkData) ->
             if model.kind.startswith("dense")
             for asked in cohort_forecasts(model, outlook)
         ],
-        "tables": {grid.title: _rows(grid) for grid in data.grids},
+        "tables": {grid.title: grid.records for grid in data.grids},
     }
 
 
@@ -138,8 +123,8 @@ def _csv(trials: Iterable[Trial]) -> str:
         course = trial.course.model_dump() if trial.course else {}
         effort = trial.effort
         spent = {} if effort is None else {
-            **{f"{name}_wall_s": effort.of(name).wall_s for name in preprocess_grids.PHASES},
-            **{f"{name}_cpu_s": effort.of(name).cpu_s for name in preprocess_grids.PHASES},
+            **{f"{name}_wall_s": effort.of(name).wall_s for name in grids.PHASES},
+            **{f"{name}_cpu_s": effort.of(name).cpu_s for name in grids.PHASES},
             "tasks_cpu_s": effort.whole.cpu_s,
             "workers_cpu_s": sum(worker.cpu_s for worker in effort.workers.values()),
             "read_bytes": effort.read_bytes,

@@ -6,7 +6,8 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 from statistics import median
 
-from flows.preprocess_forecast import (
+from flows.preprocess_benchmark.cell import Trial
+from flows.preprocess_benchmark.forecast import (
     DENSE_PATCHES,
     MASK_MPX,
     PATCHES,
@@ -19,13 +20,12 @@ from flows.preprocess_forecast import (
     cohort_forecasts,
     table_four_forecast,
 )
-from flows.preprocess_grids import CELL, measured_cells, median_of, named
-from flows.preprocess_plan import Outlook
-from flows.preprocess_trial import Trial
+from flows.preprocess_benchmark.grids import CELL, measured_cells, median_of, named
+from flows.preprocess_benchmark.plan import Outlook
+from flows.preprocess_benchmark.scaling import LIMITS
+from flows.preprocess_benchmark.scaling_fit import Observation, residual_s
 from tasks.report.benchmark_data import Grid
 from tasks.report.formats import count, duration, quantity
-from tasks.scaling import LIMITS
-from tasks.scaling_fit import Observation, residual_s
 
 
 def paper_grid(models: dict[str, Model], outlook: Outlook) -> Grid:
@@ -42,6 +42,7 @@ def paper_grid(models: dict[str, Model], outlook: Outlook) -> Grid:
             (*known, model.kind, quantity(asked.prediction.seconds), count(asked.prediction.workers), _bound(asked))
         )
     return Grid(
+        key="preprocess-benchmark-paper",
         title="The paper's Table 4 (its machine, not this one)",
         lead="Left: slides of 100,000 × 100,000 px at AGH in Krakow, from the paper, under its heading “CPU Time [s]”. "
         "Right: no measurement, but what the model of this site says of such slides on so many nodes.",
@@ -77,6 +78,7 @@ def prediction_grid(models: dict[str, Model], outlook: Outlook) -> Grid:
                 )
             )
     return Grid(
+        key="preprocess-prediction",
         title="43 million patches (the paper's Figure 7), predicted",
         lead=f"{SLIDES} slides of {SLIDE_MB / 1000:g} GB. The paper took 1,000 nodes and says of 8,000: approximately "
         "1 hour. Of all numbers of bands a slide and of nodes that work, those that are soonest done. The work takes "
@@ -97,9 +99,10 @@ def costs_grid(models: dict[str, Model]) -> Grid:
     names = [field.name for field in dataclasses.fields(next(iter(models.values())).costs)] if models else []
     rows = [(name, *(f"{getattr(model.costs, name):.3g}" for model in models.values())) for name in names]
     return Grid(
+        key="preprocess-benchmark-parameters",
         title="The fitted parameters",
         lead="Least squares with parameters that are not negative, each in the measurements of what it causes. "
-        "What a patch costs is that of its kind; all else is common. tasks/scaling.py says what each is.",
+        "What a patch costs is that of its kind; all else is common. The file scaling.py says what each is.",
         headings=("parameter", *models),
         rows=tuple(rows),
     )
@@ -121,6 +124,7 @@ def residual_grid(models: dict[str, Model], trials: Sequence[Trial]) -> Grid:
         )
         rows.append((*named(cell), *told))
     return Grid(
+        key="preprocess-benchmark-residuals",
         title="The model against the measurements",
         lead="Wall seconds, medians. The model knows processor seconds and waits; what else ran on the machine, "
         "it does not know: on a busy one it says less than was measured.",
@@ -170,6 +174,7 @@ def assumptions_grid(models: dict[str, Model], outlook: Outlook) -> Grid:
         ("the paper's own count", "43 million patches in section 4.1, 34 million in section 5, both times 7 TB"),
     )
     return Grid(
+        key="preprocess-benchmark-assumptions",
         title="What is assumed",
         lead="Change one of these, and the predictions change.",
         headings=("of", "assumption"),

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.scaling import Costs, Machine, Work, predict, soonest, worker_s
-from tasks.scaling_fit import Observation, fit_costs, residual_s
+from flows.preprocess_benchmark.scaling import Costs, Machine, Work, predict, soonest, worker_s
+from flows.preprocess_benchmark.scaling_fit import Observation, fit_costs, residual_s
 
 KNOWN = Costs(
     open_s=1.5,

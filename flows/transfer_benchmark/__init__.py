@@ -1,0 +1,1 @@
+"""The transfer benchmark: what is measured, its tables and pictures, the flow."""
