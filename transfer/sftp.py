@@ -6,6 +6,8 @@ import errno
 import hashlib
 import os
 import stat
+import time
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import PurePosixPath
@@ -13,8 +15,10 @@ from pathlib import PurePosixPath
 from tasks.errors import PermanentFault
 from transfer import sftp_session
 from transfer.model import SshAccount
+from transfer.packets import BurstChannel
+from transfer.ranges import Range
 from transfer.remote_digest import RemoteDigests
-from transfer.sftp_session import SftpSession
+from transfer.sftp_session import Reading, SftpSession, Writing
 from transfer.ssh import SshConnection
 from transfer.stall import StallWatch
 from transfer.store import FileState, Follower, ended_early
@@ -39,7 +43,10 @@ class SftpStore:
         self._watch = StallWatch(self._connection.socket, stall_s)
         try:
             transport = self._connection.transport
-            self._session = SftpSession(transport.open_session(timeout=stall_s), self._watch)
+            self._open: dict[str, Writing | Reading] = {}
+            self._looks: deque[list[int]] = deque()
+            self._round_trip_s: float | None = None
+            self._session = SftpSession(BurstChannel(transport.open_session(timeout=stall_s)), self._watch)
             self._digests = RemoteDigests(transport, self._watch, stall_s=stall_s, ping=self._session.ping)
         except BaseException:  # an interruption too must not leave it open
             self.close()
@@ -84,6 +91,55 @@ class SftpStore:
                 raise
             self._session.close(handle)
 
+    def ask_piece(self, path: str, part: Range) -> None:
+        """Have a range of a file read ahead, which is opened once; pieces are taken in the order of asking.
+
+        Where the file's folder has become a link meanwhile, or the file something else, that is found out too.
+        """
+        reading = self._reading(path)
+        self._looks.append(self._look(path))
+        reading.ask(part)
+
+    def piece(self, path: str, part: Range) -> Generator[bytes, None, None]:
+        """Yield exactly the bytes of a piece that was asked for; see `ByteStore.read`."""
+        start, size_bytes = part
+        received = 0
+        self._judged(path, self._looks.popleft())
+        for block in self._reading(path).blocks(size_bytes):
+            received += len(block)
+            yield block
+        if received < size_bytes:
+            raise ended_early(self._named(path), start + received)
+
+    def send_piece(self, path: str, offset_bytes: int, blocks: Iterable[bytes]) -> int:
+        """Send blocks to their place in a file, which is opened once; give a mark to `acknowledge_piece`."""
+        with self._explained(path):
+            writing = self._open.get(path)
+            if not isinstance(writing, Writing):
+                self._checked(path, create=True)
+                handle = self._session.open(self._full(path), sftp_session.WRITE | sftp_session.CREATE)
+                self._open[path] = writing = Writing(self._session, handle)
+            return writing.send(offset_bytes, blocks)
+
+    def acknowledge_piece(self, path: str, mark: int) -> None:
+        """Wait until the store has acknowledged every byte up to a mark."""
+        writing = self._open.get(path)
+        if isinstance(writing, Writing):
+            with self._explained(path):
+                writing.wait_for(mark)
+
+    def end_pieces(self, path: str) -> None:
+        """Close the file that pieces were read from or written to."""
+        opened = self._open.pop(path, None)
+        if opened:
+            opened.abandon()
+            self._looks.clear()
+            if isinstance(opened, Reading):
+                self._session.abandon(opened.handle)
+            else:
+                with self._explained(path):
+                    self._session.close(opened.handle)
+
     def follow(self, path: str) -> Follower | None:
         """See `ByteStore.follow`."""
         if self._checked(path) is None or self._digests.program != "python3":
@@ -109,6 +165,15 @@ class SftpStore:
         """See `ByteStore.remove_folder`."""
         self._session.remove_folder(self._full(path))
 
+    @property
+    def round_trip_s(self) -> float:
+        """Seconds that a small question takes."""
+        if self._round_trip_s is None:
+            start_s = time.monotonic()
+            self._session.ping()
+            self._round_trip_s = time.monotonic() - start_s
+        return self._round_trip_s
+
     def free_bytes(self) -> int | None:
         """See `ByteStore.free_bytes`; of the nearest folder that exists."""
         root = PurePosixPath(self._root)
@@ -124,9 +189,15 @@ class SftpStore:
 
     def _checked(self, path: str, *, create: bool = False) -> int | None:
         """Return the size of the file, or None; refuse links on the way, and what is no regular file."""
-        parts = path.split("/")
-        ways = ["/".join(parts[: count + 1]) for count in range(len(parts))]
-        found = self._session.lstat([self._full(way) for way in ways])
+        return self._judged(path, self._look(path), create=create)
+
+    def _look(self, path: str) -> list[int]:
+        """Ask what lies at each part of the way; give the requests."""
+        return self._session.ask_lstat([self._full(way) for way in _ways(path)])
+
+    def _judged(self, path: str, requests: list[int], *, create: bool = False) -> int | None:
+        found = [self._session.wire.answer(request).attributes() for request in requests]
+        ways = _ways(path)
         for way, attributes in zip(ways[:-1], found[:-1], strict=True):
             if attributes is None and create:
                 self._make_folder(way)
@@ -135,11 +206,19 @@ class SftpStore:
             else:
                 self._require(stat.S_ISDIR, attributes[0], way, "folder")
         if found[-1] is None:
-            if create and len(parts) == 1:
+            if create and len(ways) == 1:
                 self._make_root()
             return None
         self._require(stat.S_ISREG, found[-1][0], path, "regular file")
         return found[-1][1]
+
+    def _reading(self, path: str) -> Reading:
+        reading = self._open.get(path)
+        if not isinstance(reading, Reading):
+            self._checked(path)
+            handle = self._session.open(self._full(path), sftp_session.READ)
+            self._open[path] = reading = Reading(self._session, handle)
+        return reading
 
     def _require(self, is_kind: Callable[[int], bool], mode: int, path: str, words: str) -> None:
         if stat.S_ISLNK(mode):
@@ -191,6 +270,11 @@ class SftpStore:
 
     def _named(self, path: str) -> str:
         return f"{self._where}/{path}"
+
+
+def _ways(path: str) -> list[str]:
+    parts = path.split("/")
+    return ["/".join(parts[: count + 1]) for count in range(len(parts))]
 
 
 class _SftpFollower:
