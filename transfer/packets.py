@@ -1,8 +1,8 @@
 """SSH packets in bursts: many of one channel encrypted one after the other, and handed to the kernel at once.
 
 paramiko sends every packet by itself, through a message object and half a dozen copies. What is done here instead is
-the framing of AES-GCM (RFC 5647) and the use of a channel's window (RFC 4254); keys, their renewal and all that is
-received stay paramiko's.
+the framing of AES-GCM (RFC 5647) and the use of a channel's window (RFC 4254); keys, their renewal and the decryption
+stay paramiko's.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import paramiko
-from paramiko.packet import Packetizer
+from paramiko.packet import NeedRekeyException, Packetizer
 
 BURST_BYTES = 1 << 18
+_READ_BYTES = 1 << 17
 _CHANNEL_DATA = 94
 _BLOCK_BYTES, _LEAST_PADDING = 16, 4
 
@@ -45,6 +46,8 @@ class BurstPacketizer(Packetizer):
 
     def __init__(self, connection: socket.socket) -> None:
         super().__init__(connection)
+        self._connection = connection
+        self._input, self._is_read_ahead = bytearray(), False
         self._sending = threading.RLock()
         self._cipher: Any = None
         self._nonce, self._counter = b"", 0
@@ -60,6 +63,36 @@ class BurstPacketizer(Packetizer):
                 self._cipher, start = block_engine, options["iv_out"]
                 self._nonce, self._counter = start[:4], int.from_bytes(start[4:], "big")
                 self._bytes_of_key = self._packets_of_key = 0
+
+    def set_inbound_cipher(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401 - handed on to paramiko
+        """Take new keys; see paramiko."""
+        super().set_inbound_cipher(*arguments, **options)
+        self._is_read_ahead = True
+
+    def read_all(self, n: int, check_rekey: bool = False) -> bytes:
+        """Wait for so many bytes; see paramiko, which asks the kernel twice for each packet."""
+        if not self._is_read_ahead:  # what came together with the server's first line is kept elsewhere
+            return super().read_all(n, check_rekey)
+        while len(self._input) < n:
+            try:
+                data = self._connection.recv(_READ_BYTES)
+            except TimeoutError:
+                if self.closed:
+                    raise EOFError from None
+                if check_rekey and not self._input and self.need_rekey():
+                    raise NeedRekeyException from None
+                self._check_keepalive()  # type: ignore[attr-defined]  # the stubs leave it out
+                continue
+            except OSError:
+                if self.closed:
+                    raise EOFError from None
+                raise
+            if not data:
+                raise EOFError
+            self._input += data
+        taken = bytes(self._input[:n])
+        del self._input[:n]
+        return taken
 
     def send_message(self, data: paramiko.Message | Burst) -> None:
         """Send a message, or a burst."""

@@ -18,6 +18,7 @@ from transfer.model import SshAccount
 from transfer.packets import BurstChannel
 from transfer.ranges import Range
 from transfer.remote_digest import RemoteDigests
+from transfer.sftp_follower import SftpFollower
 from transfer.sftp_session import Reading, SftpSession, Writing
 from transfer.ssh import SshConnection
 from transfer.stall import StallWatch
@@ -46,20 +47,20 @@ class SftpStore:
             self._open: dict[str, Writing | Reading] = {}
             self._looks: deque[list[int]] = deque()
             self._round_trip_s: float | None = None
-            self._session = SftpSession(BurstChannel(transport.open_session(timeout=stall_s)), self._watch)
-            self._digests = RemoteDigests(transport, self._watch, stall_s=stall_s, ping=self._session.ping)
+            self.session = SftpSession(BurstChannel(transport.open_session(timeout=stall_s)), self._watch)
+            self.digests = RemoteDigests(transport, self._watch, stall_s=stall_s, ping=self.session.ping)
         except BaseException:  # an interruption too must not leave it open
             self.close()
             raise
 
     def stat(self, path: str, *, digest: bool = False) -> FileState | None:
         """See `ByteStore.stat`. The digest is computed at the far side, or here where it runs no commands."""
-        size_bytes = self._checked(path)
+        size_bytes = self.checked(path)
         if size_bytes is None or not digest:
             return None if size_bytes is None else FileState(size_bytes)
-        computed = self._digests.digest(self._full(path))
+        computed = self.digests.digest(self.full(path))
         if computed:
-            return FileState(size_bytes, computed, f"{self._digests.program} at the far side")
+            return FileState(size_bytes, computed, f"{self.digests.program} at the far side")
         content = hashlib.sha256()
         for block in self.read(path, 0, size_bytes):
             content.update(block)
@@ -67,29 +68,29 @@ class SftpStore:
 
     def read(self, path: str, offset_bytes: int, size_bytes: int) -> Generator[bytes, None, None]:
         """See `ByteStore.read`."""
-        self._checked(path)
-        handle = self._session.open(self._full(path), sftp_session.READ)
+        self.checked(path)
+        handle = self.session.open(self.full(path), sftp_session.READ)
         received = 0
         try:
-            for block in self._session.read(handle, offset_bytes, size_bytes):
+            for block in self.session.read(handle, offset_bytes, size_bytes):
                 received += len(block)
                 yield block
         finally:
-            self._session.abandon(handle)
+            self.session.abandon(handle)
         if received < size_bytes:
             raise ended_early(self._named(path), offset_bytes + received)
 
     def write(self, path: str, offset_bytes: int, blocks: Iterable[bytes]) -> None:
         """See `ByteStore.write`."""
-        self._checked(path, create=True)
+        self.checked(path, create=True)
         with self._explained(path):
-            handle = self._session.open(self._full(path), sftp_session.WRITE | sftp_session.CREATE)
+            handle = self.session.open(self.full(path), sftp_session.WRITE | sftp_session.CREATE)
             try:
-                self._session.write(handle, offset_bytes, blocks)
+                self.session.write(handle, offset_bytes, blocks)
             except BaseException:  # an interruption too must not leave it open
-                self._session.abandon(handle)
+                self.session.abandon(handle)
                 raise
-            self._session.close(handle)
+            self.session.close(handle)
 
     def ask_piece(self, path: str, part: Range) -> None:
         """Have a range of a file read ahead, which is opened once; pieces are taken in the order of asking.
@@ -97,14 +98,15 @@ class SftpStore:
         Where the file's folder has become a link meanwhile, or the file something else, that is found out too.
         """
         reading = self._reading(path)
-        self._looks.append(self._look(path))
+        self._looks.append(self.look(path))
         reading.ask(part)
+        self.session.wire.flush()
 
     def piece(self, path: str, part: Range) -> Generator[bytes, None, None]:
         """Yield exactly the bytes of a piece that was asked for; see `ByteStore.read`."""
         start, size_bytes = part
         received = 0
-        self._judged(path, self._looks.popleft())
+        self.judged(path, self._looks.popleft())
         for block in self._reading(path).blocks(size_bytes):
             received += len(block)
             yield block
@@ -116,10 +118,12 @@ class SftpStore:
         with self._explained(path):
             writing = self._open.get(path)
             if not isinstance(writing, Writing):
-                self._checked(path, create=True)
-                handle = self._session.open(self._full(path), sftp_session.WRITE | sftp_session.CREATE)
-                self._open[path] = writing = Writing(self._session, handle)
-            return writing.send(offset_bytes, blocks)
+                self.checked(path, create=True)
+                handle = self.session.open(self.full(path), sftp_session.WRITE | sftp_session.CREATE)
+                self._open[path] = writing = Writing(self.session, handle)
+            mark = writing.send(offset_bytes, blocks)
+            self.session.wire.flush()
+            return mark
 
     def acknowledge_piece(self, path: str, mark: int) -> None:
         """Wait until the store has acknowledged every byte up to a mark."""
@@ -135,42 +139,42 @@ class SftpStore:
             opened.abandon()
             self._looks.clear()
             if isinstance(opened, Reading):
-                self._session.abandon(opened.handle)
+                self.session.abandon(opened.handle)
             else:
                 with self._explained(path):
-                    self._session.close(opened.handle)
+                    self.session.close(opened.handle)
 
     def follow(self, path: str) -> Follower | None:
         """See `ByteStore.follow`."""
-        if self._checked(path) is None or self._digests.program != "python3":
+        if self.checked(path) is None or self.digests.program != "python3":
             return None
-        return _SftpFollower(self._digests, self._full(path))
+        return SftpFollower(self.digests, self.full(path))
 
     def publish(self, partial: str, final: str) -> None:
         """See `ByteStore.publish`. Whether the folder's entry is flushed too is up to the server."""
-        self._checked(partial)
+        self.checked(partial)
         with self._explained(final):
-            handle = self._session.open(self._full(partial), sftp_session.WRITE)
-            self._session.flush(handle)
-            self._session.close(handle)
-            self._session.rename(self._full(partial), self._full(final))
+            handle = self.session.open(self.full(partial), sftp_session.WRITE)
+            self.session.flush(handle)
+            self.session.close(handle)
+            self.session.rename(self.full(partial), self.full(final))
 
     def remove(self, path: str) -> None:
         """See `ByteStore.remove`."""
-        if self._checked(path) is not None:
+        if self.checked(path) is not None:
             with self._explained(path):
-                self._session.remove(self._full(path))
+                self.session.remove(self.full(path))
 
     def remove_folder(self, path: str) -> None:
         """See `ByteStore.remove_folder`."""
-        self._session.remove_folder(self._full(path))
+        self.session.remove_folder(self.full(path))
 
     @property
     def round_trip_s(self) -> float:
         """Seconds that a small question takes."""
         if self._round_trip_s is None:
             start_s = time.monotonic()
-            self._session.ping()
+            self.session.ping()
             self._round_trip_s = time.monotonic() - start_s
         return self._round_trip_s
 
@@ -178,7 +182,7 @@ class SftpStore:
         """See `ByteStore.free_bytes`; of the nearest folder that exists."""
         root = PurePosixPath(self._root)
         for place in (root, *root.parents):
-            if space := self._session.free_bytes(str(place).encode()):
+            if space := self.session.free_bytes(str(place).encode()):
                 return space[0]
         return None
 
@@ -187,16 +191,17 @@ class SftpStore:
         self._connection.close()
         self._watch.close()
 
-    def _checked(self, path: str, *, create: bool = False) -> int | None:
+    def checked(self, path: str, *, create: bool = False) -> int | None:
         """Return the size of the file, or None; refuse links on the way, and what is no regular file."""
-        return self._judged(path, self._look(path), create=create)
+        return self.judged(path, self.look(path), create=create)
 
-    def _look(self, path: str) -> list[int]:
+    def look(self, path: str) -> list[int]:
         """Ask what lies at each part of the way; give the requests."""
-        return self._session.ask_lstat([self._full(way) for way in _ways(path)])
+        return self.session.ask_lstat([self.full(way) for way in _ways(path)])
 
-    def _judged(self, path: str, requests: list[int], *, create: bool = False) -> int | None:
-        found = [self._session.wire.answer(request).attributes() for request in requests]
+    def judged(self, path: str, requests: list[int], *, create: bool = False) -> int | None:
+        """Take the answers to `look`; see `checked`."""
+        found = [self.session.wire.answer(request).attributes() for request in requests]
         ways = _ways(path)
         for way, attributes in zip(ways[:-1], found[:-1], strict=True):
             if attributes is None and create:
@@ -215,9 +220,9 @@ class SftpStore:
     def _reading(self, path: str) -> Reading:
         reading = self._open.get(path)
         if not isinstance(reading, Reading):
-            self._checked(path)
-            handle = self._session.open(self._full(path), sftp_session.READ)
-            self._open[path] = reading = Reading(self._session, handle)
+            self.checked(path)
+            handle = self.session.open(self.full(path), sftp_session.READ)
+            self._open[path] = reading = Reading(self.session, handle)
         return reading
 
     def _require(self, is_kind: Callable[[int], bool], mode: int, path: str, words: str) -> None:
@@ -233,19 +238,19 @@ class SftpStore:
             )
 
     def _make_root(self) -> None:
-        if self._session.stat(self._root.encode()) is None:
+        if self.session.stat(self._root.encode()) is None:
             with self._explained("."):
-                self._session.make_folder(self._root.encode())
+                self.session.make_folder(self._root.encode())
 
     def _make_folder(self, path: str) -> None:
         if "/" not in path:
             self._make_root()
         try:
             with self._explained(path):
-                self._session.make_folder(self._full(path))
+                self.session.make_folder(self.full(path))
         except OSError:
             # The protocol has one answer for "exists already" and for all other failures: look what is there.
-            (attributes,) = self._session.lstat([self._full(path)])
+            (attributes,) = self.session.lstat([self.full(path)])
             if attributes is None:
                 raise
             self._require(stat.S_ISDIR, attributes[0], path, "folder")
@@ -258,14 +263,15 @@ class SftpStore:
         except OSError as error:
             if error.errno != errno.EIO:
                 raise
-            space = self._session.free_bytes(self._root.encode())
+            space = self.session.free_bytes(self._root.encode())
             if space and space[1]:
                 raise OSError(errno.EROFS, os.strerror(errno.EROFS), self._named(path)) from error
             if space and space[0] < 2 * sftp_session.BLOCK_BYTES:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self._named(path)) from error
             raise
 
-    def _full(self, path: str) -> bytes:
+    def full(self, path: str) -> bytes:
+        """Give a path as the server sees it."""
         return f"{self._root.rstrip('/')}/{path}".encode()
 
     def _named(self, path: str) -> str:
@@ -275,24 +281,3 @@ class SftpStore:
 def _ways(path: str) -> list[str]:
     parts = path.split("/")
     return ["/".join(parts[: count + 1]) for count in range(len(parts))]
-
-
-class _SftpFollower:
-    def __init__(self, digests: RemoteDigests, name: bytes) -> None:
-        self._digests = digests
-        self._name = name
-        self._is_open = True
-        digests.advance(name, 0)
-
-    def advance(self, size_bytes: int) -> None:
-        self._digests.advance(self._name, size_bytes)
-
-    def finish(self) -> FileState | None:
-        self._is_open = False
-        found = self._digests.finished(self._name)
-        return FileState(found[1], found[0], "python3 at the far side, along the way") if found else None
-
-    def close(self) -> None:
-        if self._is_open:
-            self._is_open = False
-            self._digests.forget(self._name)

@@ -20,7 +20,7 @@ _LINK_BYTES_PER_S = 125e6
 _FEWEST, _MOST = 2, 8
 
 
-def connections_for(lane: Lane, *, most: int) -> int:
+def connections_for(lane: Lane, *, fewest: int, most: int) -> int:
     """Give the connections that a link is worth, by its round trip: enough for 1.2 times 1 Gb/s, and 8 at most.
 
     One connection has about 2 MB on its way. More of them than that cost both ends processor time and gain nothing.
@@ -28,18 +28,23 @@ def connections_for(lane: Lane, *, most: int) -> int:
     ends = (lane.source, lane.destination)
     round_trip_s = max((end.round_trip_s for end in ends if isinstance(end, SftpStore)), default=0.0)
     needed = math.ceil(1.2 * round_trip_s * _LINK_BYTES_PER_S / _SSH_WINDOW_BYTES)
-    return min(most, max(_FEWEST, min(_MOST, needed)))
+    return min(most, max(fewest, min(_MOST, needed)))
 
 
 class SftpFile(FileMove):
     """A `FileMove` whose connections do not wait for one piece before they send the next.
 
     What is on its way at once over one connection is a chunk; it goes in pieces, and each is noted in the journal when
-    the server has acknowledged all of it. The file is opened once by each connection.
+    the server has acknowledged all of it. The file is opened once by each connection. The first connection sends while
+    the others are being opened, one after the other.
     """
 
+    def _connect(self, lanes: Sequence[Lane]) -> None:
+        self._knocking = threading.Lock()
+        lanes[0].connect()
+
     def _send(self, todo: list[Range], lanes: Sequence[Lane], journal: Journal, effort: Effort) -> None:
-        lanes = lanes[: connections_for(lanes[0], most=len(lanes))]
+        lanes = lanes[: connections_for(lanes[0], fewest=_FEWEST, most=len(lanes))]
         step = math.ceil(self._chunk_bytes / _most_pieces(lanes[0]))
         pieces = [
             (first, min(step, start + length - first))
@@ -51,8 +56,10 @@ class SftpFile(FileMove):
     def _drain(self, lane: Lane, queue: deque[Range], ended: threading.Event, journal: Journal, effort: Effort) -> None:
         asked: deque[Range] = deque()
         sent: deque[tuple[Range, int]] = deque()
-        most = _most_pieces(lane)
         try:
+            if not self._is_open(lane, queue, ended):
+                return
+            most = _most_pieces(lane)
             while True:
                 while len(asked) + len(sent) < most and not ended.is_set() and (part := _next(queue)):
                     self._begin(lane, part, journal, effort)
@@ -69,6 +76,14 @@ class SftpFile(FileMove):
             ended.set()
             lane.close()
             raise
+
+    def _is_open(self, lane: Lane, queue: deque[Range], ended: threading.Event) -> bool:
+        """Open a connection, when it is its turn and still needed."""
+        if not lane.is_connected:
+            with self._knocking:
+                if queue and not ended.is_set():
+                    lane.connect()
+        return lane.is_connected
 
     def _begin(self, lane: Lane, part: Range, journal: Journal, effort: Effort) -> None:
         again_bytes = journal.begin(part)

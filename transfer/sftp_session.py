@@ -23,7 +23,7 @@ BLOCK_BYTES = 32_640
 _LARGEST_BLOCK_BYTES = 255 << 10
 _IN_FLIGHT_BYTES = 4 << 20  # more than the 2 MiB that OpenSSH's channel window lets through
 
-READ, WRITE, CREATE = 0x1, 0x2, 0x8
+READ, WRITE, CREATE, NEW = 0x1, 0x2, 0x8, 0x28
 _FSYNC, _POSIX_RENAME, _STATVFS = b"fsync@openssh.com", b"posix-rename@openssh.com", b"statvfs@openssh.com"
 _LIMITS = b"limits@openssh.com"
 
@@ -178,7 +178,6 @@ class Writing:
                 self._pending.append(self._wire.ask(sftp_wire.WRITE, head, cut))
                 self._sent += 1
                 offset_bytes += len(cut)
-        self._wire.flush()
         return self._sent
 
     def wait_for(self, mark: int) -> None:
@@ -209,7 +208,6 @@ class Reading:
         """Have a range read ahead."""
         self._wanted.append(part)
         self._ask_ahead()
-        self._wire.flush()
 
     def blocks(self, size_bytes: int) -> Iterator[bytes]:
         """Yield the next bytes of what was asked, in order; ends early at the end of the file."""
@@ -227,6 +225,11 @@ class Reading:
                 rest = start + len(block), length - len(block)
                 self._pending.appendleft((self._ask(rest), rest))
             yield bytes(block)
+
+    @property
+    def last_request(self) -> int | None:
+        """Number of the request that is answered last."""
+        return self._pending[-1][0] if self._pending else None
 
     def abandon(self) -> None:
         """Wait for answers no longer."""

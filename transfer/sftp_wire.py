@@ -128,17 +128,17 @@ class SftpWire:
 
     def answer(self, request: int) -> Answer:
         """Wait for the answer to one request; answers to others are kept until they are asked for."""
-        while request not in self._answers:
-            self._receive()
+        self.wait_for(request)
         return self._answers.pop(request)
 
-    def receive_one_of(self, requests: Iterable[int]) -> int:
-        """Wait until one of these requests is answered; give its number."""
-        while True:
-            for request in requests:
-                if request in self._answers:
-                    return request
+    def wait_for(self, request: int) -> None:
+        """Wait until a request is answered; the answer stays."""
+        while request not in self._answers:
             self._receive()
+
+    def is_answered(self, request: int) -> bool:
+        """Whether the answer to a request is there already."""
+        return request in self._answers
 
     def abandon(self, requests: Iterable[int]) -> None:
         """Wait for the answers to these requests no longer."""
