@@ -55,6 +55,7 @@ class SideBySideEngine(Engine):
         self._attempt_together(batch, items, lanes)
         for item in items:
             path = item.entry.path
+            outcomes.pop(path, None)  # of the attempt before; what is left open now is moved alone
             if item.fault:
                 outcomes[path] = failed_outcome(path, item.fault)
             elif not item.is_open:
