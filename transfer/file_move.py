@@ -187,8 +187,7 @@ class FileMove:
 
     def _send(self, todo: list[Range], lanes: Sequence[Lane], journal: Journal, effort: Effort) -> None:
         """Send the chunks over all lanes; the first error ends the others after their chunk."""
-        for lane in lanes:  # one after the other: servers drop clients that knock many times at once
-            lane.connect()
+        self._connect(lanes)
         effort.streams = len(lanes)
         queue, ended = deque(todo), threading.Event()
         start = time.monotonic()
@@ -206,6 +205,10 @@ class FileMove:
             effort.wire_seconds = time.monotonic() - start if todo else 0.0
         if errors:
             raise next((error for error in errors if not _passes(error)), errors[0])
+
+    def _connect(self, lanes: Sequence[Lane]) -> None:
+        for lane in lanes:  # one after the other: servers drop clients that knock many times at once
+            lane.connect()
 
     def _drain(self, lane: Lane, queue: deque[Range], ended: threading.Event, journal: Journal, effort: Effort) -> None:
         try:

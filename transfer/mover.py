@@ -21,6 +21,7 @@ from transfer.model import Batch, Endpoint, Features, Outcome, Progress, Transfe
 from transfer.open_store import open_store
 from transfer.rsync import RsyncCarrier
 from transfer.scp import ScpCarrier
+from transfer.sftp_mover import SftpMover
 from transfer.streams.mover import StreamsMover
 
 _log = logging.getLogger(__name__)
@@ -131,15 +132,7 @@ def _local(source: Endpoint, destination: Endpoint, options: TransferOptions, le
 
 def _sftp(source: Endpoint, destination: Endpoint, options: TransferOptions, ledger: Ledger) -> Mover:
     _need_account("sftp", source, destination)
-    return Engine(
-        Features(protocol="sftp", parallel=True, resumes=True, encrypted=True),
-        source,
-        destination,
-        open_source=lambda: open_store(source, options),
-        open_destination=lambda: open_store(destination, options),
-        options=options,
-        ledger=ledger,
-    )
+    return SftpMover(source, destination, options, ledger)
 
 
 def _streams(source: Endpoint, destination: Endpoint, options: TransferOptions, ledger: Ledger) -> Mover:

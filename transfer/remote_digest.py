@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import paramiko
@@ -45,6 +45,7 @@ class RemoteDigests:
         self._channel: paramiko.Channel | None = None
         self._program: str | None = None
         self._is_started = False
+        self._told = b""
 
     @property
     def program(self) -> str | None:
@@ -67,33 +68,50 @@ class RemoteDigests:
 
     def advance(self, name: bytes, upto_bytes: int) -> None:
         """Have the script go on with a file's digest up to that byte; 0 begins it. Nothing is waited for."""
-        if self._program == "python3" and self._channel is not None:
-            try:
-                self._channel.sendall(b"%d %d\n%s" % (upto_bytes, len(name), name))
-            except OSError:
-                self._end()
+        self._ask(b"%d %d\n%s" % (upto_bytes, len(name), name))
 
     def finished(self, name: bytes) -> tuple[str, int] | None:
         """Have the script finish a file's digest; return it with the file's size."""
-        found = self._answered(name, -1)
+        self.ask_finished([name])
+        return self.next_finished()
+
+    def ask_finished(self, names: Iterable[bytes]) -> None:
+        """Have the script digest files one after the other; nothing is waited for."""
+        self._ask(b"".join(b"-1 %d\n%s" % (len(name), name) for name in names))
+
+    def next_finished(self) -> tuple[str, int] | None:
+        """Wait for the digest of the first file that was asked for and not told yet; return it with the file's size."""
+        found = self._next_answer()
         return (f"sha256:{found[1].decode()}", int(found[2])) if found and found[1] else None
 
     def forget(self, name: bytes) -> None:
         """Have the script close a file that it has begun; where the connection broke it ends by itself."""
         try:
-            self._answered(name, -2)
+            self.advance(name, -2)
+            self._next_answer()
         except (OSError, EOFError, paramiko.SSHException):
             self._end()
 
-    def _answered(self, name: bytes, request: int) -> re.Match[bytes] | None:
-        self.advance(name, request)
-        answer = b""
+    def _ask(self, requests: bytes) -> None:
+        if self._program == "python3" and self._channel is not None:
+            try:
+                self._channel.sendall(requests)
+            except OSError:
+                self._end()
+
+    def _next_answer(self) -> re.Match[bytes] | None:
         while self._program == "python3" and self._channel is not None:
+            line, newline, rest = self._told.partition(b"\n")
+            if newline:
+                self._told = rest
+                if found := _ANSWER.fullmatch(line + newline):
+                    return found
+            if newline or len(line) > 128:
+                self._end()
+                break
             data = self._received(self._channel, silence_is_refusal=False)
-            answer += data
-            if found := _ANSWER.fullmatch(answer):
-                return found
-            if not data or len(answer) > 128:
+            self._told += data
+            if not data:
                 self._end()
         return None
 

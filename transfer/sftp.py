@@ -6,6 +6,8 @@ import errno
 import hashlib
 import os
 import stat
+import time
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import PurePosixPath
@@ -13,8 +15,11 @@ from pathlib import PurePosixPath
 from tasks.errors import PermanentFault
 from transfer import sftp_session
 from transfer.model import SshAccount
+from transfer.packets import BurstChannel
+from transfer.ranges import Range
 from transfer.remote_digest import RemoteDigests
-from transfer.sftp_session import SftpSession
+from transfer.sftp_follower import SftpFollower
+from transfer.sftp_session import Reading, SftpSession, Writing
 from transfer.ssh import SshConnection
 from transfer.stall import StallWatch
 from transfer.store import FileState, Follower, ended_early
@@ -39,20 +44,23 @@ class SftpStore:
         self._watch = StallWatch(self._connection.socket, stall_s)
         try:
             transport = self._connection.transport
-            self._session = SftpSession(transport.open_session(timeout=stall_s), self._watch)
-            self._digests = RemoteDigests(transport, self._watch, stall_s=stall_s, ping=self._session.ping)
+            self._open: dict[str, Writing | Reading] = {}
+            self._looks: deque[list[int]] = deque()
+            self._round_trip_s: float | None = None
+            self.session = SftpSession(BurstChannel(transport.open_session(timeout=stall_s)), self._watch)
+            self.digests = RemoteDigests(transport, self._watch, stall_s=stall_s, ping=self.session.ping)
         except BaseException:  # an interruption too must not leave it open
             self.close()
             raise
 
     def stat(self, path: str, *, digest: bool = False) -> FileState | None:
         """See `ByteStore.stat`. The digest is computed at the far side, or here where it runs no commands."""
-        size_bytes = self._checked(path)
+        size_bytes = self.checked(path)
         if size_bytes is None or not digest:
             return None if size_bytes is None else FileState(size_bytes)
-        computed = self._digests.digest(self._full(path))
+        computed = self.digests.digest(self.full(path))
         if computed:
-            return FileState(size_bytes, computed, f"{self._digests.program} at the far side")
+            return FileState(size_bytes, computed, f"{self.digests.program} at the far side")
         content = hashlib.sha256()
         for block in self.read(path, 0, size_bytes):
             content.update(block)
@@ -60,60 +68,121 @@ class SftpStore:
 
     def read(self, path: str, offset_bytes: int, size_bytes: int) -> Generator[bytes, None, None]:
         """See `ByteStore.read`."""
-        self._checked(path)
-        handle = self._session.open(self._full(path), sftp_session.READ)
+        self.checked(path)
+        handle = self.session.open(self.full(path), sftp_session.READ)
         received = 0
         try:
-            for block in self._session.read(handle, offset_bytes, size_bytes):
+            for block in self.session.read(handle, offset_bytes, size_bytes):
                 received += len(block)
                 yield block
         finally:
-            self._session.abandon(handle)
+            self.session.abandon(handle)
         if received < size_bytes:
             raise ended_early(self._named(path), offset_bytes + received)
 
     def write(self, path: str, offset_bytes: int, blocks: Iterable[bytes]) -> None:
         """See `ByteStore.write`."""
-        self._checked(path, create=True)
+        self.checked(path, create=True)
         with self._explained(path):
-            handle = self._session.open(self._full(path), sftp_session.WRITE | sftp_session.CREATE)
+            handle = self.session.open(self.full(path), sftp_session.WRITE | sftp_session.CREATE)
             try:
-                self._session.write(handle, offset_bytes, blocks)
+                self.session.write(handle, offset_bytes, blocks)
             except BaseException:  # an interruption too must not leave it open
-                self._session.abandon(handle)
+                self.session.abandon(handle)
                 raise
-            self._session.close(handle)
+            self.session.close(handle)
+
+    def ask_piece(self, path: str, part: Range) -> None:
+        """Have a range of a file read ahead, which is opened once; pieces are taken in the order of asking.
+
+        Where the file's folder has become a link meanwhile, or the file something else, that is found out too.
+        """
+        reading = self._reading(path)
+        self._looks.append(self.look(path))
+        reading.ask(part)
+        self.session.wire.flush()
+
+    def piece(self, path: str, part: Range) -> Generator[bytes, None, None]:
+        """Yield exactly the bytes of a piece that was asked for; see `ByteStore.read`."""
+        start, size_bytes = part
+        received = 0
+        self.judged(path, self._looks.popleft())
+        for block in self._reading(path).blocks(size_bytes):
+            received += len(block)
+            yield block
+        if received < size_bytes:
+            raise ended_early(self._named(path), start + received)
+
+    def send_piece(self, path: str, offset_bytes: int, blocks: Iterable[bytes]) -> int:
+        """Send blocks to their place in a file, which is opened once; give a mark to `acknowledge_piece`."""
+        with self._explained(path):
+            writing = self._open.get(path)
+            if not isinstance(writing, Writing):
+                self.checked(path, create=True)
+                handle = self.session.open(self.full(path), sftp_session.WRITE | sftp_session.CREATE)
+                self._open[path] = writing = Writing(self.session, handle)
+            mark = writing.send(offset_bytes, blocks)
+            self.session.wire.flush()
+            return mark
+
+    def acknowledge_piece(self, path: str, mark: int) -> None:
+        """Wait until the store has acknowledged every byte up to a mark."""
+        writing = self._open.get(path)
+        if isinstance(writing, Writing):
+            with self._explained(path):
+                writing.wait_for(mark)
+
+    def end_pieces(self, path: str) -> None:
+        """Close the file that pieces were read from or written to."""
+        opened = self._open.pop(path, None)
+        if opened:
+            opened.abandon()
+            self._looks.clear()
+            if isinstance(opened, Reading):
+                self.session.abandon(opened.handle)
+            else:
+                with self._explained(path):
+                    self.session.close(opened.handle)
 
     def follow(self, path: str) -> Follower | None:
         """See `ByteStore.follow`."""
-        if self._checked(path) is None or self._digests.program != "python3":
+        if self.checked(path) is None or self.digests.program != "python3":
             return None
-        return _SftpFollower(self._digests, self._full(path))
+        return SftpFollower(self.digests, self.full(path))
 
     def publish(self, partial: str, final: str) -> None:
         """See `ByteStore.publish`. Whether the folder's entry is flushed too is up to the server."""
-        self._checked(partial)
+        self.checked(partial)
         with self._explained(final):
-            handle = self._session.open(self._full(partial), sftp_session.WRITE)
-            self._session.flush(handle)
-            self._session.close(handle)
-            self._session.rename(self._full(partial), self._full(final))
+            handle = self.session.open(self.full(partial), sftp_session.WRITE)
+            self.session.flush(handle)
+            self.session.close(handle)
+            self.session.rename(self.full(partial), self.full(final))
 
     def remove(self, path: str) -> None:
         """See `ByteStore.remove`."""
-        if self._checked(path) is not None:
+        if self.checked(path) is not None:
             with self._explained(path):
-                self._session.remove(self._full(path))
+                self.session.remove(self.full(path))
 
     def remove_folder(self, path: str) -> None:
         """See `ByteStore.remove_folder`."""
-        self._session.remove_folder(self._full(path))
+        self.session.remove_folder(self.full(path))
+
+    @property
+    def round_trip_s(self) -> float:
+        """Seconds that a small question takes."""
+        if self._round_trip_s is None:
+            start_s = time.monotonic()
+            self.session.ping()
+            self._round_trip_s = time.monotonic() - start_s
+        return self._round_trip_s
 
     def free_bytes(self) -> int | None:
         """See `ByteStore.free_bytes`; of the nearest folder that exists."""
         root = PurePosixPath(self._root)
         for place in (root, *root.parents):
-            if space := self._session.free_bytes(str(place).encode()):
+            if space := self.session.free_bytes(str(place).encode()):
                 return space[0]
         return None
 
@@ -122,11 +191,18 @@ class SftpStore:
         self._connection.close()
         self._watch.close()
 
-    def _checked(self, path: str, *, create: bool = False) -> int | None:
+    def checked(self, path: str, *, create: bool = False) -> int | None:
         """Return the size of the file, or None; refuse links on the way, and what is no regular file."""
-        parts = path.split("/")
-        ways = ["/".join(parts[: count + 1]) for count in range(len(parts))]
-        found = self._session.lstat([self._full(way) for way in ways])
+        return self.judged(path, self.look(path), create=create)
+
+    def look(self, path: str) -> list[int]:
+        """Ask what lies at each part of the way; give the requests."""
+        return self.session.ask_lstat([self.full(way) for way in _ways(path)])
+
+    def judged(self, path: str, requests: list[int], *, create: bool = False) -> int | None:
+        """Take the answers to `look`; see `checked`."""
+        found = [self.session.wire.answer(request).attributes() for request in requests]
+        ways = _ways(path)
         for way, attributes in zip(ways[:-1], found[:-1], strict=True):
             if attributes is None and create:
                 self._make_folder(way)
@@ -135,11 +211,19 @@ class SftpStore:
             else:
                 self._require(stat.S_ISDIR, attributes[0], way, "folder")
         if found[-1] is None:
-            if create and len(parts) == 1:
+            if create and len(ways) == 1:
                 self._make_root()
             return None
         self._require(stat.S_ISREG, found[-1][0], path, "regular file")
         return found[-1][1]
+
+    def _reading(self, path: str) -> Reading:
+        reading = self._open.get(path)
+        if not isinstance(reading, Reading):
+            self.checked(path)
+            handle = self.session.open(self.full(path), sftp_session.READ)
+            self._open[path] = reading = Reading(self.session, handle)
+        return reading
 
     def _require(self, is_kind: Callable[[int], bool], mode: int, path: str, words: str) -> None:
         if stat.S_ISLNK(mode):
@@ -154,19 +238,19 @@ class SftpStore:
             )
 
     def _make_root(self) -> None:
-        if self._session.stat(self._root.encode()) is None:
+        if self.session.stat(self._root.encode()) is None:
             with self._explained("."):
-                self._session.make_folder(self._root.encode())
+                self.session.make_folder(self._root.encode())
 
     def _make_folder(self, path: str) -> None:
         if "/" not in path:
             self._make_root()
         try:
             with self._explained(path):
-                self._session.make_folder(self._full(path))
+                self.session.make_folder(self.full(path))
         except OSError:
             # The protocol has one answer for "exists already" and for all other failures: look what is there.
-            (attributes,) = self._session.lstat([self._full(path)])
+            (attributes,) = self.session.lstat([self.full(path)])
             if attributes is None:
                 raise
             self._require(stat.S_ISDIR, attributes[0], path, "folder")
@@ -179,36 +263,21 @@ class SftpStore:
         except OSError as error:
             if error.errno != errno.EIO:
                 raise
-            space = self._session.free_bytes(self._root.encode())
+            space = self.session.free_bytes(self._root.encode())
             if space and space[1]:
                 raise OSError(errno.EROFS, os.strerror(errno.EROFS), self._named(path)) from error
             if space and space[0] < 2 * sftp_session.BLOCK_BYTES:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self._named(path)) from error
             raise
 
-    def _full(self, path: str) -> bytes:
+    def full(self, path: str) -> bytes:
+        """Give a path as the server sees it."""
         return f"{self._root.rstrip('/')}/{path}".encode()
 
     def _named(self, path: str) -> str:
         return f"{self._where}/{path}"
 
 
-class _SftpFollower:
-    def __init__(self, digests: RemoteDigests, name: bytes) -> None:
-        self._digests = digests
-        self._name = name
-        self._is_open = True
-        digests.advance(name, 0)
-
-    def advance(self, size_bytes: int) -> None:
-        self._digests.advance(self._name, size_bytes)
-
-    def finish(self) -> FileState | None:
-        self._is_open = False
-        found = self._digests.finished(self._name)
-        return FileState(found[1], found[0], "python3 at the far side, along the way") if found else None
-
-    def close(self) -> None:
-        if self._is_open:
-            self._is_open = False
-            self._digests.forget(self._name)
+def _ways(path: str) -> list[str]:
+    parts = path.split("/")
+    return ["/".join(parts[: count + 1]) for count in range(len(parts))]

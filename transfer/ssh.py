@@ -11,6 +11,7 @@ from paramiko.pkey import UnknownKeyType
 from tasks.errors import InputError
 from transfer.known_hosts import load_known_hosts, place_of_host, place_of_revocation
 from transfer.model import SshAccount
+from transfer.packets import BurstPacketizer
 
 _CIPHERS = (
     # AES-GCM first: in Python it moves half as much again as CTR with a separate MAC.
@@ -106,7 +107,7 @@ class _RefuseUnknown(paramiko.RejectPolicy):
 
 
 def _transport(*arguments: Any, **options: Any) -> paramiko.Transport:  # noqa: ANN401 - handed on to paramiko
-    transport = paramiko.Transport(*arguments, **options)
+    transport = paramiko.Transport(*arguments, **options, packetizer_class=BurstPacketizer)  # type: ignore[misc]  # mypy fears that it is among the arguments
     security = transport.get_security_options()
     security.ciphers = _CIPHERS
     security.digests = _MACS

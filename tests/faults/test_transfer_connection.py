@@ -155,9 +155,8 @@ def test_a_dead_host_is_tried_again_and_then_named(tmp_path: Path, sshd: Loopbac
         route.put({"a.bin": b"a", "b.bin": b"b", "c.bin": b"c"})
         outcomes = route.move(route.batch("a.bin", "b.bin", "c.bin"), QUICK.model_copy(update={"streams": 1}))
     assert [(outcome.state, outcome.kind) for outcome in outcomes] == [("failed", "retryable")] * 3
-    # The first file has all its attempts; the others find out quickly, or with it where they travel together.
-    tried = ["a.bin"] * 3 + ["b.bin", "c.bin"] if way == "sftp push" else ["a.bin", "b.bin", "c.bin"] * 3
-    assert [row.path for row in route.ledger.read()] == tried
+    # They travel together, and find out together.
+    assert [row.path for row in route.ledger.read()] == ["a.bin", "b.bin", "c.bin"] * 3
 
 
 @pytest.mark.parametrize("way", PUSHES)

@@ -12,16 +12,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
-import paramiko
 import pytest
 
 from tests.services.sshd_route import random_bytes
-from transfer import sftp_session
+from transfer import sftp_session, sftp_wire
 from transfer.sftp_session import SftpSession
+from transfer.sftp_wire import Answer
 from transfer.stall import StallWatch
 
 _FOLDERS = "/usr/lib/openssh:/usr/libexec/openssh:/usr/lib/ssh:/usr/libexec:/usr/lib/misc"
 _READ, _SEEN = 5, 24
+LARGE_BYTES = 255 << 10
+"""Payload of one request, as OpenSSH's limits allow it."""
 
 
 class UnrulyServer:
@@ -45,17 +47,23 @@ class UnrulyServer:
     def invoke_subsystem(self, name: str) -> None:
         assert name == "sftp"
 
-    def sendall(self, packet: bytes) -> None:
+    def sendall(self, data: bytes) -> None:
+        while data:
+            (size,) = struct.unpack_from(">I", data)
+            assert size <= len(data) - 4
+            self._ask(data[: 4 + size])
+            data = data[4 + size :]
+
+    def _ask(self, packet: bytes) -> None:
         assert self._process.stdin is not None
-        size, kind = struct.unpack_from(">IB", packet)
-        assert size == len(packet) - 4
+        kind = packet[4]
         if kind == _READ:
             (wanted,) = struct.unpack(">I", packet[-4:])
             packet = packet[:-4] + struct.pack(">I", self._random.randint(1, wanted))
         self._process.stdin.write(packet)
         self._asked += 1
 
-    def recv(self, size: int) -> bytes:
+    def recv(self, most_bytes: int) -> bytes:
         if not self._ready:
             while self._answered < self._asked and len(self._held) < _SEEN:
                 self._held.append(self._packet())
@@ -63,7 +71,7 @@ class UnrulyServer:
             chosen = self._random.randrange(len(self._held))
             self.swapped += chosen > 0
             self._ready = self._held.pop(chosen)
-        crumb = self._random.choice([1, 3, 1000, size])
+        crumb = self._random.choice([1, 3, 1000, most_bytes])
         taken, self._ready = self._ready[:crumb], self._ready[crumb:]
         return taken
 
@@ -103,11 +111,11 @@ def server(request: pytest.FixtureRequest) -> Iterator[UnrulyServer]:
 
 
 def session_with(server: UnrulyServer) -> SftpSession:
-    return SftpSession(cast("paramiko.Channel", server), cast("StallWatch", NoWatch()))
+    return SftpSession(server, cast("StallWatch", NoWatch()))
 
 
 def test_short_answers_in_any_order_make_the_whole_file(server: UnrulyServer, tmp_path: Path) -> None:
-    content = random_bytes(40 * sftp_session.BLOCK_BYTES + 17)
+    content = random_bytes(40 * LARGE_BYTES + 17)
     (tmp_path / "a").write_bytes(content)
     session = session_with(server)
     handle = session.open(os.fsencode(tmp_path / "a"), sftp_session.READ)
@@ -118,7 +126,7 @@ def test_short_answers_in_any_order_make_the_whole_file(server: UnrulyServer, tm
 
 
 def test_acknowledgements_in_any_order_are_all_waited_for(server: UnrulyServer, tmp_path: Path) -> None:
-    content = random_bytes(100 * sftp_session.BLOCK_BYTES + 17)
+    content = random_bytes(60 * LARGE_BYTES + 17)
     session = session_with(server)
     handle = session.open(os.fsencode(tmp_path / "a"), sftp_session.WRITE | sftp_session.CREATE)
     session.write(handle, 0, [content[:100_001], content[100_001:]])
@@ -134,5 +142,5 @@ def test_an_answer_to_nothing_that_was_asked_is_not_taken_for_another(server: Un
     session = session_with(server)
     with pytest.raises(FileNotFoundError):
         session.open(os.fsencode(tmp_path / "missing"), sftp_session.READ)
-    session._answers[session._last_request + 1000] = (sftp_session._STATUS, bytes(4))
+    session.wire._answers[session.wire._last_request + 1000] = Answer(sftp_wire.STATUS, memoryview(bytes(4)))
     assert session.lstat([os.fsencode(tmp_path)])[0] is not None

@@ -124,7 +124,7 @@ def test_a_file_is_flushed_before_it_gets_its_name(store: ByteStore, monkeypatch
     store.write("sub/a.part", 0, [b"abc"])
     steps = recorded(monkeypatch, os, "fsync", "rename")
     if isinstance(store, SftpStore):
-        steps = recorded(monkeypatch, store._session, "flush", "rename")
+        steps = recorded(monkeypatch, store.session, "flush", "rename")
     store.publish("sub/a.part", "sub/a")
     assert steps == (["flush", "rename"] if isinstance(store, SftpStore) else ["fsync", "rename", "fsync"])
 
