@@ -28,6 +28,7 @@ from transfer.servers import FdtTool, GridftpServer
 _TIMEOUT_S = 30.0
 _FDT_JAR = os.environ.get("CAMNET_FDT_JAR")
 DATA_PORTS = (20000, 29999)
+_BESIDE_SSH = ("CamNet streams, TLS", "CamNet gridftp", "CamNet fdt", "GridFTP", "FDT")
 _ASYNCSSH = """
 import asyncio, asyncssh, sys
 host, port, user, key, known_hosts, source, target = sys.argv[1:]
@@ -72,8 +73,14 @@ class Place:
 Method = Callable[[Place], None]
 
 
-def methods(protocols: Sequence[str], *, anonymous: bool) -> tuple[dict[str, Method], dict[str, str]]:
-    """Give what is measured, by name, and what is not, with the reason."""
+def methods(protocols: Sequence[str], *, anonymous: bool, relayed: bool) -> tuple[dict[str, Method], dict[str, str]]:
+    """Give what is measured, by name, and what is not, with the reason.
+
+    Parameters
+    ----------
+    relayed
+        Only the account's SSH port is far away, so that methods with data ports of their own are left out.
+    """
     found: dict[str, Method] = {}
     for protocol in protocols:
         found[f"CamNet {protocol}"] = partial(_mover, protocol)
@@ -97,6 +104,9 @@ def methods(protocols: Sequence[str], *, anonymous: bool) -> tuple[dict[str, Met
             found[name] = method
         else:
             missing[name] = reason
+    for name in [name for name in found if relayed and name.startswith(_BESIDE_SSH)]:
+        missing[name] = "its data would not go through the relay"
+        del found[name]
     return found, missing
 
 
