@@ -2,7 +2,8 @@
 
 The kernels of such machines often have no netem, so a small program (`wan_link.c`) carries real IP packets between
 two TUN devices: TCP sees distance, queue and loss as it would outside. It needs root, ``ip``, ``gcc`` and
-``/dev/net/tun``; `benchmarks/wan_relay.py` does with less, and is less. Python may run a block inside one of the namespaces (`inside`), children inherit it:
+``/dev/net/tun``; `benchmarks/wan_relay.py` does with less, and is less. Python may run a block inside one of the
+namespaces (`inside`), children inherit it:
 
     with wide_area_link(round_trip_ms=50, rate_mbit_per_s=1000) as link:
         with inside(link.there), loopback_sshd(folder, settings=[f"ListenAddress {link.there_address}"]) as sshd: ...
