@@ -12,7 +12,7 @@ say() { printf '%s\n' "$1"; }
 fail() { printf '! %s\n' "${1%%"$nl"*}"; }
 
 slow() { # runs a command; what it says is in $said, and that it lasts is told
-  (while sleep 1 >/dev/null; do echo beat; done) &
+  (cd / && while sleep 1 >/dev/null; do echo beat; done) &
   beater=$!
   said=$("$@" 2>&1)
   status=$?
@@ -147,4 +147,5 @@ while IFS= read -r op && IFS= read -r path; do
     stat | digest | read | write | publish | remove | remove_folder | free) "on_$op" ;;
     *) exit 2 ;;
   esac
+  cd / # holds no folder between requests
 done
