@@ -1,7 +1,8 @@
 """How fast files go to an SSH account: CamNet's movers against the tools that people use, in one run.
 
     python benchmarks/transfer.py                                             loopback
-    python benchmarks/transfer.py --round-trip-ms 50 --rate-mbit-per-s 1000   a wide-area link (root, see wan.py)
+    python benchmarks/transfer.py --round-trip-ms 50 --rate-mbit-per-s 1000   a wide-area link (root, see wan.py;
+                                                                              without root wan_relay.py, or --relay)
 
 All methods take turns, in a new random order each repetition, after a warm-up that counts for nothing; medians.
 Source and destination lie in memory (``--folder``, /dev/shm by default), so no disk is in the way. A rate counts from
@@ -23,7 +24,7 @@ import subprocess
 import sys
 import time
 from contextlib import ExitStack, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
@@ -41,6 +42,7 @@ from benchmarks.wan import (
     measured_round_trip_ms,
     wide_area_link,
 )
+from benchmarks.wan_relay import LIMITS, measured_through_relay, wide_area_relay
 from deployments.loopback_sshd import loopback_sshd
 from tasks.errors import CamNetError
 from tests.services.gridftp import PROGRAM as GRIDFTP_SERVER
@@ -83,30 +85,64 @@ def make_files(folder: Path, megabytes: int, files: int) -> int:
     return each * files
 
 
+@dataclass(frozen=True)
+class Distance:
+    """How far away the server is.
+
+    Attributes
+    ----------
+    link
+        The namespaces between which it lies; None on loopback, and behind a relay.
+    why_relayed
+        Why there is a relay instead of them; None where there is none.
+    """
+
+    link: Link | None = None
+    why_relayed: str | None = None
+
+
+def distance(given: argparse.Namespace, stack: ExitStack) -> Distance:
+    """Make the link, or find out that a relay has to do."""
+    if not given.round_trip_ms:
+        return Distance()
+    if given.relay:
+        return Distance(why_relayed="--relay")
+    options = {"round_trip_ms": given.round_trip_ms, "rate_mbit_per_s": given.rate_mbit_per_s, "loss": given.loss}
+    try:
+        return Distance(link=stack.enter_context(wide_area_link(**options)))
+    except (OSError, subprocess.CalledProcessError) as reason:
+        return Distance(why_relayed=str(reason))
+
+
 def run(given: argparse.Namespace, stack: ExitStack) -> None:
     """Measure everything and print the table."""
     folder = Path(given.folder) / f"camnet-transfer-{os.getpid()}"
     stack.callback(shutil.rmtree, folder, ignore_errors=True)
     total_bytes = make_files(folder / "here", given.megabytes, given.files)
-    link: Link | None = None
-    if given.round_trip_ms:
-        options = {"round_trip_ms": given.round_trip_ms, "rate_mbit_per_s": given.rate_mbit_per_s, "loss": given.loss}
-        link = stack.enter_context(wide_area_link(**options))
+    far = distance(given, stack)
+    link = far.link
     settings = [f"ListenAddress {link.there_address}"] if link else []
     with inside(link.there) if link else nullcontext():
         sshd = stack.enter_context(loopback_sshd(folder / "sshd", settings=[*settings, "MaxStartups 200"]))
-    host = link.there_address if link else sshd.host
+    host, port = link.there_address if link else sshd.host, sshd.port
+    if far.why_relayed:
+        figures = {"round_trip_ms": given.round_trip_ms, "rate_mbit_per_s": given.rate_mbit_per_s, "loss": given.loss}
+        try:
+            port = stack.enter_context(wide_area_relay(sshd.port, **figures))
+        except ValueError as refusal:  # loss, which only namespaces have
+            raise SystemExit(f"{refusal} (no link of namespaces: {far.why_relayed})") from None
     known_hosts = folder / "known_hosts"
-    known_hosts.write_text(sshd.known_hosts.read_text().replace("[127.0.0.1]", f"[{host}]"))
-    account = SshAccount(host=host, port=sshd.port, user=sshd.user, key=sshd.key, known_hosts=known_hosts)
+    known_hosts.write_text(sshd.known_hosts.read_text().replace(f"[127.0.0.1]:{sshd.port}", f"[{host}]:{port}"))
+    account = SshAccount(host=host, port=port, user=sshd.user, key=sshd.key, known_hosts=known_hosts)
     place = Place(
         folder / "here", folder / "there", account, folder / "state", given.streams, entries_of(folder / "here")
     )
     if link:
         place = replace(place, here_address=link.here_address)
-    elif Path(GRIDFTP_SERVER).exists():
+    elif not far.why_relayed and Path(GRIDFTP_SERVER).exists():
         place = replace(place, ftp=stack.enter_context(ftp_server(folder / "ftp")))
-    found, missing = methods(given.protocols.split(","), anonymous=link is None)
+    protocols = given.protocols.split(",")
+    found, missing = methods(protocols, anonymous=link is None, relayed=far.why_relayed is not None)
     if given.methods:
         found = {name: method for name, method in found.items() if name in given.methods.split(";")}
     results: dict[str, list[tuple[float, float]]] = {name: [] for name in found}
@@ -121,12 +157,12 @@ def run(given: argparse.Namespace, stack: ExitStack) -> None:
                 continue
             if repeat:
                 results[name].append(figures)
-    show(given, link, results, missing, total_bytes)
+    show(given, far, results, missing, total_bytes)
 
 
 def show(
     given: argparse.Namespace,
-    link: Link | None,
+    far: Distance,
     results: dict[str, list[tuple[float, float]]],
     missing: dict[str, str],
     total_bytes: int,
@@ -135,10 +171,16 @@ def show(
     print(f"{platform.node()}, {os.cpu_count()} cores, Linux {platform.release()}, load {os.getloadavg()[0]:.1f}")
     print(f"{versions()}, Python {platform.python_version()}")
     print("not measured:", "; ".join(f"{name}: {reason}" for name, reason in missing.items()) or "nothing")
-    if link:
+    if link := far.link:
         rate = measured_rate_mb_per_s(link, total_bytes)
         print(f"link: {measured_round_trip_ms(link):.1f} ms, {given.rate_mbit_per_s} Mb/s, loss {given.loss};", end=" ")
         print(f"one plain TCP connection ({congestion_control(link)}) {rate:.0f} MB/s for as much")
+    if far.why_relayed:
+        figures = {"round_trip_ms": given.round_trip_ms, "rate_mbit_per_s": given.rate_mbit_per_s}
+        round_trip_ms, rate = measured_through_relay(**figures, size_bytes=total_bytes)
+        print(f"no link of namespaces ({far.why_relayed}), but {LIMITS}")
+        print(f"relay: {round_trip_ms:.1f} ms, {given.rate_mbit_per_s} Mb/s;", end=" ")
+        print(f"one plain TCP connection {rate:.0f} MB/s for as much; CPU seconds are with the relay's")
     print(f"{given.files} file(s), {total_bytes / 1e6:.0f} MB in all, {given.streams} streams, n = {given.repeats}\n")
     base = median(rate for rate, _ in results["scp"]) if results.get("scp") else float("nan")
     print(f"{'method':20} {'MB/s':>7} {'least':>7} {'most':>7} {'x scp':>6} {'CPU s':>7}")
@@ -159,7 +201,8 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--round-trip-ms", type=float, default=0.0, help="0: loopback")
     parser.add_argument("--rate-mbit-per-s", type=float, default=1000.0)
-    parser.add_argument("--loss", type=float, default=0.0)
+    parser.add_argument("--loss", type=float, default=0.0, help="share of packets; not through a relay")
+    parser.add_argument("--relay", action="store_true", help="take wan_relay.py also where wan.py would do")
     parser.add_argument("--folder", default="/dev/shm", help="in memory, for source and destination")  # noqa: S108  # that is its purpose
     with ExitStack() as stack:
         run(parser.parse_args(), stack)

@@ -28,6 +28,7 @@ from transfer.servers import FdtTool, GridftpServer
 _TIMEOUT_S = 30.0
 _FDT_JAR = os.environ.get("CAMNET_FDT_JAR")
 DATA_PORTS = (20000, 29999)
+_BESIDE_SSH = ("CamNet streams, TLS", "CamNet gridftp", "CamNet fdt", "GridFTP", "FDT")
 _ASYNCSSH = """
 import asyncio, asyncssh, sys
 host, port, user, key, known_hosts, source, target = sys.argv[1:]
@@ -72,8 +73,14 @@ class Place:
 Method = Callable[[Place], None]
 
 
-def methods(protocols: Sequence[str], *, anonymous: bool) -> tuple[dict[str, Method], dict[str, str]]:
-    """Give what is measured, by name, and what is not, with the reason."""
+def methods(protocols: Sequence[str], *, anonymous: bool, relayed: bool) -> tuple[dict[str, Method], dict[str, str]]:
+    """Give what is measured, by name, and what is not, with the reason.
+
+    Parameters
+    ----------
+    relayed
+        Only the account's SSH port is far away, so that methods with data ports of their own are left out.
+    """
     found: dict[str, Method] = {}
     for protocol in protocols:
         found[f"CamNet {protocol}"] = partial(_mover, protocol)
@@ -82,6 +89,7 @@ def methods(protocols: Sequence[str], *, anonymous: bool) -> tuple[dict[str, Met
     missing: dict[str, str] = {}
     peers: dict[str, tuple[Method, str | None]] = {
         "scp": (_scp, _program("scp")),
+        "scp, its own ciphers": (partial(_scp, ours=False), _program("scp")),
         "rsync -W": (_rsync, _program("rsync")),
         "tar | ssh tar": (_tar, _program("tar")),
         "rclone": (_rclone, _program("rclone")),
@@ -97,6 +105,9 @@ def methods(protocols: Sequence[str], *, anonymous: bool) -> tuple[dict[str, Met
             found[name] = method
         else:
             missing[name] = reason
+    for name in [name for name in found if relayed and name.startswith(_BESIDE_SSH)]:
+        missing[name] = "its data would not go through the relay"
+        del found[name]
     return found, missing
 
 
@@ -148,8 +159,11 @@ def _fdt(place: Place) -> None:
     _mover("fdt", place, jar=Path(_FDT_JAR or ""))
 
 
-def _scp(place: Place) -> None:
+def _scp(place: Place, *, ours: bool = True) -> None:
     options = ssh_arguments(place.account, timeout_s=_TIMEOUT_S)
+    if not ours:  # OpenSSH would take ChaCha20; we name AES-GCM first
+        ciphers = next(i for i, option in enumerate(options) if option.startswith("Ciphers="))
+        del options[ciphers - 1 : ciphers + 1]
     subprocess.run(["scp", "-q", "-r", *options, place.here / "files", f"{place.target}:{place.there}/"], check=True)
 
 

@@ -2,7 +2,8 @@
 
 The kernels of such machines often have no netem, so a small program (`wan_link.c`) carries real IP packets between
 two TUN devices: TCP sees distance, queue and loss as it would outside. It needs root, ``ip``, ``gcc`` and
-``/dev/net/tun``. Python may run a block inside one of the namespaces (`inside`), children inherit it:
+``/dev/net/tun``; `benchmarks/wan_relay.py` does with less, and is less. Python may run a block inside one of the
+namespaces (`inside`), children inherit it:
 
     with wide_area_link(round_trip_ms=50, rate_mbit_per_s=1000) as link:
         with inside(link.there), loopback_sshd(folder, settings=[f"ListenAddress {link.there_address}"]) as sshd: ...
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import itertools
 import os
 import shutil
 import socket
@@ -28,6 +30,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _CLONE_NEWNET = 0x40000000
+_numbers = itertools.count()  # of the links of this process, which may be several at once
 _PREFIX = "camnet-wan-"
 _ALLOWED = Path("/proc/sys/net/ipv4/tcp_allowed_congestion_control")
 _SETTINGS = {
@@ -71,8 +74,9 @@ def wide_area_link(
         There is no root, no ``/dev/net/tun``, no ``gcc`` or no ``ip``.
     """
     _remove_stale()
-    link = Link(f"{_PREFIX}{os.getpid()}-a", f"{_PREFIX}{os.getpid()}-b")
-    devices = (f"cwa{os.getpid() % 10**6}", f"cwb{os.getpid() % 10**6}")
+    number = next(_numbers)
+    link = Link(f"{_PREFIX}{os.getpid()}-{number}a", f"{_PREFIX}{os.getpid()}-{number}b")
+    devices = (f"cwa{os.getpid() % 10**6}-{number}", f"cwb{os.getpid() % 10**6}-{number}")
     queue_bytes = queue_bytes or max(256 << 10, int(rate_mbit_per_s * 1e6 / 8 * round_trip_ms / 1e3))
     figures = [rate_mbit_per_s * 1e6, round_trip_ms * 1e3 / 2, queue_bytes, round(loss * 1e6)]
     with tempfile.TemporaryDirectory(prefix=_PREFIX) as folder, _cubic_allowed():

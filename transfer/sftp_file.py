@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from contextlib import closing
 
 from transfer import ranges
-from transfer.file_move import Effort, FileMove
+from transfer.effort import Effort
+from transfer.file_move import FileMove
 from transfer.journal import Journal
 from transfer.lane import Lane
 from transfer.ranges import Range

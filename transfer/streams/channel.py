@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Protocol
 
 from tasks.errors import InputError
@@ -32,7 +33,32 @@ _TAIL_BYTES = 16 << 10
 
 
 class NoFarSideError(InputError):
-    """The account runs no Python of ours; what it has for files is SFTP."""
+    """The account does not run what a session needs; others may do with less."""
+
+
+@dataclass(frozen=True)
+class FarProgram:
+    """What runs at the far side.
+
+    Attributes
+    ----------
+    command
+        Constant line for the account's shell.
+    script
+        What the command reads from its standard input before all else.
+    greeting
+        What it says when it is there.
+    needs
+        What an account lacks that does not run it.
+    """
+
+    command: str
+    script: bytes
+    greeting: bytes
+    needs: str
+
+
+PYTHON = FarProgram(COMMAND, SCRIPT, GREETING, "python3")
 
 
 class Channel(Protocol):
@@ -104,14 +130,15 @@ class SshChannel:
     answer waits for it.
     """
 
-    def __init__(self, account: SshAccount, *, stall_s: float, brake: Brake) -> None:
+    def __init__(self, account: SshAccount, *, stall_s: float, brake: Brake, program: FarProgram = PYTHON) -> None:
         self._account = account
+        self._program = program
         self._stall_s = stall_s
         self._waiting = Waiting(max(stall_s, _LOGIN_S), brake)
         with scratch_errors():
             self._said = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the channel
         self._greeted = False
-        self._process = _started(["ssh", *_arguments(account, stall_s), COMMAND], self._said.fileno())
+        self._process = _started(["ssh", *_arguments(account, stall_s), program.command], self._said.fileno())
         assert self._process.stdin is not None and self._process.stdout is not None  # noqa: S101, PT018 - both are pipes
         self._input, self._output = self._process.stdin.fileno(), self._process.stdout.fileno()
         for descriptor in (self._input, self._output):
@@ -119,7 +146,7 @@ class SshChannel:
         self._moment_s = _MOMENT_S if widen(self._input) else 0.0
         self.line = Line(buffered(self._receive), self._push, self._push_file, patient=widen(self._output))
         try:
-            self.line.write(memoryview(SCRIPT))
+            self.line.write(memoryview(program.script))
         except BaseException:  # an interruption too must not leave it open
             self.close()
             raise
@@ -174,7 +201,7 @@ class SshChannel:
     def _greet(self) -> None:
         """Skip what the account's shell says, up to our greeting."""
         heard, one = bytearray(b"\n"), memoryview(bytearray(1))
-        while not heard.endswith(GREETING):
+        while not heard.endswith(self._program.greeting):
             self._received(one)
             heard += one
             if len(heard) > _CHATTER_BYTES:
@@ -191,7 +218,7 @@ class SshChannel:
         status = self._process.returncode
         if not self._greeted and status not in (None, 255) and status >= 0:
             words = " ".join(said.split())[-200:] or f"exit status {status}"
-            return NoFarSideError(f"the account runs no python3 ({words})", subject=_name(self._account))
+            return NoFarSideError(f"the account runs no {self._program.needs} ({words})", subject=_name(self._account))
         return connection_fault(said, self._account)
 
 

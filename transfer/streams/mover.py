@@ -21,6 +21,7 @@ from transfer.model import Batch, Endpoint, Features, Outcome, Progress, Transfe
 from transfer.retry import pause_s
 from transfer.store import ByteStore
 from transfer.streams.channel import NoFarSideError
+from transfer.streams.dd_mover import DdMover
 from transfer.streams.far_store import FarStore
 from transfer.streams.pieces import FEWEST_STREAMS, StreamedFile
 from transfer.streams.small_files import LARGEST_SMALL_BYTES, SmallFiles
@@ -38,7 +39,7 @@ class StreamsMover(Engine):
     Parameters
     ----------
     fallback
-        Makes the mover for accounts that run no Python.
+        Makes the mover for accounts that run neither Python nor a shell with GNU coreutils.
     """
 
     _way_of_a_file = StreamedFile
@@ -62,7 +63,10 @@ class StreamsMover(Engine):
             ledger=ledger,
         )
         self._wires = Wires(options.stall_s, self._brake)
-        self._make_fallback = fallback
+        self._make_fallbacks = {
+            "Its shell and dd carry the files instead": lambda: DdMover(source, destination, options, ledger),
+            "It is reached over SFTP instead": fallback,
+        }
         self._fallback: Mover | None = None
         self._early = FEWEST_STREAMS
 
@@ -72,10 +76,16 @@ class StreamsMover(Engine):
         self._early = FEWEST_STREAMS if has_large else 1
         try:
             return super().move(batch, progress)
-        except NoFarSideError as reason:
-            _log.warning("%s It is reached over SFTP instead.", reason)
-        self._fallback = self._make_fallback()
-        return self._fallback.move(batch, progress)
+        except NoFarSideError as error:
+            reason = error
+        for what_then, make in self._make_fallbacks.items():
+            _log.warning("%s %s.", reason, what_then)
+            self._fallback = make()
+            try:
+                return self._fallback.move(batch, progress)
+            except NoFarSideError as error:
+                reason = error
+        raise reason
 
     def cancel(self) -> None:
         """See `Mover.cancel`."""
