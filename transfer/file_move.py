@@ -7,7 +7,6 @@ found to be the manifest's.
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections import deque
@@ -28,7 +27,6 @@ from transfer.ranges import Range
 from transfer.store import Follower
 
 T = TypeVar("T", bound=Sized)
-_log = logging.getLogger(__name__)
 _CHANGED = "make the manifest again, then transfer again"
 
 

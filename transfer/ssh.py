@@ -21,6 +21,7 @@ _CIPHERS = (
     "aes192-ctr",
     "aes128-ctr",
 )
+_PACKET_BYTES = 1 << 17  # what the server may send at once; each packet costs the same time here
 _MACS = ("hmac-sha2-256-etm@openssh.com", "hmac-sha2-512-etm@openssh.com", "hmac-sha2-256", "hmac-sha2-512")
 
 
@@ -107,7 +108,8 @@ class _RefuseUnknown(paramiko.RejectPolicy):
 
 
 def _transport(*arguments: Any, **options: Any) -> paramiko.Transport:  # noqa: ANN401 - handed on to paramiko
-    transport = paramiko.Transport(*arguments, **options, packetizer_class=BurstPacketizer)  # type: ignore[misc]  # mypy fears that it is among the arguments
+    options |= {"packetizer_class": BurstPacketizer, "default_max_packet_size": _PACKET_BYTES}
+    transport = paramiko.Transport(*arguments, **options)
     security = transport.get_security_options()
     security.ciphers = _CIPHERS
     security.digests = _MACS
