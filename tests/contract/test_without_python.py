@@ -139,7 +139,7 @@ def test_the_limit_is_kept(push: Route) -> None:
 def test_damage_at_rest_is_found_before_the_name(push: Route, monkeypatch: pytest.MonkeyPatch) -> None:
     push.put({"a.bin": random_bytes(4 * CHUNK_BYTES)})
     batch = push.batch("a.bin")
-    damaged = []
+    damaged: list[bytes] = []
 
     def damage(path: str, arrived_bytes: int) -> None:
         if arrived_bytes == 4 * CHUNK_BYTES and not damaged:
