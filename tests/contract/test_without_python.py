@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,13 +11,13 @@ import pytest
 
 from deployments.loopback_sshd import LoopbackSshd, loopback_sshd
 from tests.contract.test_movers import (  # noqa: F401  # collected here once more, over the fixture `route` of this file
+    make_odd,
     test_a_changed_source_fails_and_leaves_the_final_name_alone,
     test_another_version_under_the_final_name_is_replaced,
     test_every_size_arrives_with_its_digest,
     test_links_out_of_the_root_are_refused,
     test_names_are_names_and_nothing_else,
     test_the_destination_root_is_made,
-    test_what_is_no_file_is_left_alone,
     test_what_is_no_file_is_not_read,
 )
 from tests.services.chaos_proxy import chaos_proxy
@@ -151,6 +152,15 @@ def test_damage_at_rest_is_found_before_the_name(push: Route, monkeypatch: pytes
     assert len(damaged) == 1
     assert push.digest_there("a.bin") == batch.entries[0].digest
     assert [row.outcome for row in rows_of(push)] == ["failed", "done"]
+
+
+def test_what_is_no_file_is_left_alone(push: Route) -> None:
+    kinds = make_odd(push.there)
+    push.put(dict.fromkeys(kinds, b"new"))
+    outcomes = push.move(push.batch(*kinds))
+    assert [(outcome.state, outcome.kind) for outcome in outcomes] == [("failed", "permanent")] * len(kinds)
+    assert {name: stat.S_IFMT((push.there / name).lstat().st_mode) for name in kinds} == kinds
+    assert push.litter() == []
 
 
 @needs_root
