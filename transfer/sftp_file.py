@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from contextlib import closing
 
 from transfer import ranges
+from transfer.connections import connections_for
 from transfer.effort import Effort
 from transfer.file_move import FileMove
 from transfer.journal import Journal
@@ -16,20 +17,7 @@ from transfer.lane import Lane
 from transfer.ranges import Range
 from transfer.sftp import SftpStore
 
-_SSH_WINDOW_BYTES = 2e6
-_LINK_BYTES_PER_S = 125e6
-_FEWEST, _MOST = 2, 8
-
-
-def connections_for(lane: Lane, *, fewest: int, most: int) -> int:
-    """Give the connections that a link is worth, by its round trip: enough for 1.2 times 1 Gb/s, and 8 at most.
-
-    One connection has about 2 MB on its way. More of them than that cost both ends processor time and gain nothing.
-    """
-    ends = (lane.source, lane.destination)
-    round_trip_s = max((end.round_trip_s for end in ends if isinstance(end, SftpStore)), default=0.0)
-    needed = math.ceil(1.2 * round_trip_s * _LINK_BYTES_PER_S / _SSH_WINDOW_BYTES)
-    return min(most, max(fewest, min(_MOST, needed)))
+_FEWEST = 2
 
 
 class SftpFile(FileMove):

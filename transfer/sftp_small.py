@@ -10,9 +10,9 @@ from pathlib import Path
 from tasks.errors import InputError
 from transfer.brake import Brake
 from transfer.cargo import Item
+from transfer.connections import connections_for
 from transfer.faults import fault_of
 from transfer.lane import Lane
-from transfer.sftp_file import connections_for
 from transfer.sftp_steps import SmallFileSteps, Under
 
 _AHEAD_FILES, _AHEAD_BYTES = 64, 8 << 20  # each has its journal open

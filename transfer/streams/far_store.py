@@ -45,7 +45,7 @@ class FarStore:
             raise
 
     @cached_property
-    def rtt_s(self) -> float:
+    def round_trip_s(self) -> float:
         """Seconds to the far side and back."""
         if not self._has_answered:
             self._asked({"op": "ping"})  # waits for the connection, too

@@ -9,16 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tasks.errors import PermanentFault, RetryableFault
-from transfer.brake import Cancelled
 from transfer.cargo import Item
-from transfer.engine import Engine, ignore_progress
-from transfer.journal import Target
+from transfer.engine import ignore_progress
 from transfer.lane import Lane
-from transfer.ledger import Ledger, utc_now
+from transfer.ledger import Ledger
 from transfer.local import LocalStore
-from transfer.manifest import Entry
-from transfer.model import Batch, Endpoint, Features, Outcome, Progress, TransferOptions, failed_outcome
-from transfer.retry import pause_s
+from transfer.model import Batch, Endpoint, Features, Outcome, Progress, TransferOptions
+from transfer.side_by_side import SideBySideEngine
 from transfer.store import ByteStore
 from transfer.streams.channel import NoFarSideError
 from transfer.streams.dd_mover import DdMover
@@ -33,7 +30,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
-class StreamsMover(Engine):
+class StreamsMover(SideBySideEngine):
     """Moves batches over several connections to a small script of ours; see `transfer.mover.Mover`.
 
     Parameters
@@ -43,6 +40,7 @@ class StreamsMover(Engine):
     """
 
     _way_of_a_file = StreamedFile
+    _largest_small_bytes = LARGEST_SMALL_BYTES
 
     def __init__(
         self,
@@ -109,27 +107,7 @@ class StreamsMover(Engine):
             return LocalStore(Path(end.root))
         return FarStore(lambda: self._wires.open(account), end.root, f"{account.user}@{account.host}")
 
-    def _move_side_by_side(
-        self, batch: Batch, entries: Sequence[Entry], lanes: Sequence[Lane], progress: Progress
-    ) -> list[Outcome]:
-        """Move small files back to back; what does not go that way is moved alone, which shows what is wrong."""
-        items = [self._item(batch, entry, progress) for entry in entries if entry.bytes <= LARGEST_SMALL_BYTES]
-        outcomes: dict[str, Outcome] = {}
-        for k in range(self._options.attempts):
-            items = self._attempt_small(batch, items, k, lanes, outcomes) if items else []
-            if not items or self._brake.is_stopped or k + 1 == self._options.attempts:
-                break
-            _log.warning("%d small files are tried again (%d of %d).", len(items), k + 2, self._options.attempts)
-            with suppress(Cancelled):
-                self._brake.wait(pause_s(k, self._options.backoff_s))
-        alone = [entry for entry in entries if entry.path not in outcomes]
-        return [*outcomes.values(), *(super()._move_side_by_side(batch, alone, lanes, progress) if alone else [])]
-
-    def _attempt_small(
-        self, batch: Batch, items: Sequence[Item], retries: int, lanes: Sequence[Lane], outcomes: dict[str, Outcome]
-    ) -> list[Item]:
-        """Make one attempt; fill in outcomes, and return what may be tried again."""
-        start = utc_now()
+    def _attempt_together(self, batch: Batch, items: Sequence[Item], lanes: Sequence[Lane]) -> None:
         roots = (batch.source.root, batch.destination.root)
         small = SmallFiles(
             lanes,
@@ -139,17 +117,3 @@ class StreamsMover(Engine):
             self._brake,
         )
         small.attempt(items)
-        for item in items:
-            path = item.entry.path
-            if item.fault:
-                outcomes[path] = failed_outcome(path, item.fault)
-            elif not item.is_open:
-                outcomes[path] = Outcome.model_validate({"path": path, "state": item.state})
-            if path in outcomes:
-                self._ledger.append(item.row(batch, self.features.protocol, retries, start))
-        return [Item(item.entry, item.target, item.move) for item in items if isinstance(item.fault, RetryableFault)]
-
-    def _item(self, batch: Batch, entry: Entry, progress: Progress) -> Item:
-        path = batch.destination_path(entry)
-        target = Target(batch.destination.site, batch.destination.root, path, entry.bytes, entry.digest)
-        return Item(entry, target, self._file_move(batch, entry, target, progress))

@@ -10,6 +10,7 @@ from contextlib import closing
 
 from tasks.errors import RetryableFault
 from transfer import ranges
+from transfer.connections import connections_for
 from transfer.effort import Effort
 from transfer.file_move import FileMove
 from transfer.journal import Journal, Notes
@@ -20,21 +21,7 @@ from transfer.store import ended_early
 from transfer.streams.damage import damaged_parts
 from transfer.streams.far_store import FarStore
 
-_SSH_WINDOW_BYTES = 2e6
-_LINK_BYTES_PER_S = 125e6
-FEWEST_STREAMS, _MOST = 2, 8
-
-
-def streams_for(lane: Lane, *, fewest: int, most: int) -> int:
-    """Give the connections that a link is worth, by the round trip of a lane that has had an answer before.
-
-    One SSH connection has 2 MB on its way at most. The link is taken for one of 1 Gb/s; 1.2 times what would
-    just fill it, and 8 at most.
-    """
-    ends = (lane.source, lane.destination)
-    rtt_s = max((end.rtt_s for end in ends if isinstance(end, FarStore)), default=0.0)
-    needed = math.ceil(1.2 * rtt_s * _LINK_BYTES_PER_S / _SSH_WINDOW_BYTES)
-    return min(most, max(fewest, min(_MOST, needed)))
+FEWEST_STREAMS = 2
 
 
 class StreamedFile(FileMove):
@@ -46,7 +33,7 @@ class StreamedFile(FileMove):
     """
 
     def _send(self, todo: list[Range], lanes: Sequence[Lane], journal: Journal, effort: Effort) -> None:
-        lanes = lanes[: streams_for(lanes[0], fewest=FEWEST_STREAMS, most=len(lanes))]
+        lanes = lanes[: connections_for(lanes[0], fewest=FEWEST_STREAMS, most=len(lanes))]
         step = math.ceil(self._chunk_bytes / _in_flight(lanes[0]))
         pieces = [
             (first, min(step, start + length - first))

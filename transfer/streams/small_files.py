@@ -13,6 +13,7 @@ from pathlib import Path
 from tasks.errors import InputError, RetryableFault
 from transfer.brake import Brake
 from transfer.cargo import Item
+from transfer.connections import connections_for
 from transfer.faults import fault_of
 from transfer.journal import Journal
 from transfer.lane import Lane
@@ -20,7 +21,6 @@ from transfer.store import FileState
 from transfer.streams.far_files import Folder, Refusal, write_all
 from transfer.streams.far_group import Group
 from transfer.streams.far_store import FarStore
-from transfer.streams.pieces import streams_for
 
 LARGEST_SMALL_BYTES = 4 << 20
 _GROUP_FILES, _GROUP_BYTES = 32, 4 << 20  # each has its journal open
@@ -107,7 +107,7 @@ class SmallFiles:
         if most < 2:
             return self._lanes[:most]
         try:
-            return self._lanes[: streams_for(self._lanes[0], fewest=1, most=most)]
+            return self._lanes[: connections_for(self._lanes[0], fewest=1, most=most)]
         except Exception as problem:
             self._lanes[0].close()
             _fail([item for group in queue for item in group], problem)
