@@ -67,6 +67,13 @@ class RankJobs(Settings):
             )
         return nodes
 
+    def startable(self, ranks: int) -> int:
+        """Give the most ranks, of `ranks` at most, that can be shared out evenly over nodes; 0: none."""
+        for fewer in range(min(ranks, self.most_ranks), 0, -1):
+            if fewer % -(-fewer // self.ranks_per_node) == 0:
+                return fewer
+        return 0
+
     @model_validator(mode="after")
     def _fits_together(self) -> RankJobs:
         if self.warning_s >= seconds_of(self.walltime):

@@ -153,7 +153,8 @@ def _model(state: RunState) -> dict[str, str]:
         "Input": f"{card.patch_px} px at {card.mpp:.3f} µm per pixel" if card.mpp else f"{card.patch_px} px",
         "Normalisation": card.normalisation,
         "Ranks": f"{card.ranks} ({card.controller}); weights equal on all ranks: "
-        f"{'yes' if card.equal_weights_over_ranks else 'NO'}",
+        f"{'yes' if card.equal_weights_over_ranks else 'NO'}"
+        + "".join(f"; {reset.sentence()}" for reset in card.resets),
         "Epochs": f"{card.epochs_run}, best {card.best_epoch} by validation AUC",
         "Patients": ", ".join(f"{len(patients)} {split}" for split, patients in card.split_patients.items()),
         "Threshold": threshold_line(card),

@@ -24,6 +24,7 @@ from tasks.training.folder import CARD_NAME, LOG_NAME
 from tasks.training.job import TrainingJob, read_job
 from tasks.training.launcher import Follower, Progress, failure, last_lines
 from tasks.training.rank_error import first_error
+from tasks.training.roll_call import RollCall
 
 log = logging.getLogger(__name__)
 _POLL_S = 0.5
@@ -62,6 +63,8 @@ class SlurmRanks:
             The error of the rank that failed first, as it was raised there.
         InputError
             Slurm refuses the job or would never start it.
+        RankDied
+            One died without a word, or with its node.
         RetryableFault
             Slurm cannot be reached, the job waited too long, reached its walltime, lost a node, was cancelled or
             pre-empted, or its ranks fell silent.
@@ -99,8 +102,6 @@ class SlurmRanks:
             self.jobs, name=name, command=command, log_path=log_path, ranks=job.ranks, cpus_per_rank=cpus
         )
         atomic.write_text(script, text)
-        log_path.parent.mkdir(parents=True, exist_ok=True)
-        log_path.write_bytes(b"")
         return script
 
     def _submit(self, script: Path) -> str:
@@ -136,9 +137,12 @@ class SlurmRanks:
             if ended.state in ("COMPLETED", "GONE") and _appears(job.model_folder / CARD_NAME):
                 return
             fault = fault_of(ended, last_lines(log_path))
-            if fault is not None:
+            # The ranks of the other nodes are left.
+            lost_node = ended.state == "NODE_FAIL" and RollCall(job.roll_folder).dead(job.ranks)
+            if fault is not None and not lost_node:
                 raise fault
-        raise failure(job, log_path, code=None, silence_s=silence_s if ended is None else None)
+        silent = silence_s if ended is None else None
+        raise failure(job, log_path, code=None, silence_s=silent, startable=self.jobs.startable)
 
 
 class _Watch:

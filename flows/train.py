@@ -132,6 +132,7 @@ def card_markdown(card: ModelCard) -> str:
     if late:
         never = sum(shard.first_epoch is None for shard in late)
         lines.append(f"- {len(late)} of {len(card.shards)} shards came after the first epoch; {never} of them never")
+    lines += [f"- {reset.sentence()}" for reset in card.resets]
     lines.append(f"- weights equal over {card.ranks} ranks: {card.equal_weights_over_ranks}")
     return "\n".join(lines)
 

@@ -121,6 +121,12 @@ class TrainConfig(Settings):
         description="number that read while the step runs; default: threads of a rank, 8 at most",
     )
     ranks: int | None = Field(None, ge=1, le=4096, description="Horovod ranks; default: the site's slots")
+    min_ranks: int | None = Field(
+        None,
+        ge=1,
+        le=4096,
+        description="ranks with which a training goes on when others have died; default: it ends when one dies",
+    )
     controller: Literal["gloo", "mpi"] = Field("gloo", description="what the ranks talk through")
     threshold: Literal["youden"] | Annotated[float, Field(gt=0, lt=1)] = Field(
         "youden",
@@ -151,6 +157,8 @@ class TrainConfig(Settings):
             raise ValueError("decay_epochs must rise")
         if (self.decay == "step") != bool(self.decay_epochs):
             raise ValueError("decay = 'step' and decay_epochs belong together")
+        if self.ranks is not None and self.min_ranks is not None and self.min_ranks > self.ranks:
+            raise ValueError("min_ranks must not be more than ranks")
         if self.weight_decay and self.optimizer not in ("adamw", "lamb", "lars"):
             raise ValueError(f"weight_decay is for adamw, lamb and lars, not for {self.optimizer}")
         if self.stain_reference and self.stain == "none":

@@ -12,6 +12,7 @@ from tasks.training.gloo_place import gloo_place
 from tasks.training.job import read_job
 from tasks.training.processes import LAUNCHER_VARIABLE
 from tasks.training.rank_error import RankError, leave_error
+from tasks.training.roll_call import RollCall
 from tasks.training.stop import Stop
 
 _log = logging.getLogger("tasks.training")
@@ -32,7 +33,8 @@ def main(arguments: list[str]) -> int:
     except InputError as error:
         _log.error("%s", error)
         return error.exit_code
-    stop = Stop(job.stop_file, job.errors_folder, os.environ.get(LAUNCHER_VARIABLE))
+    roll = RollCall(job.roll_folder)
+    stop = Stop(job.stop_file, job.errors_folder, os.environ.get(LAUNCHER_VARIABLE), roll)
     stop.listen()
     os.environ.update(gloo_place(os.environ))
     # Imported here: a usage error must not wait for TensorFlow, and ranks log before it is loaded.
@@ -48,9 +50,11 @@ def main(arguments: list[str]) -> int:
         _log.exception("rank %d ends", rank)
         ended_by = RankError.of(error, rank)
         leave_error(job.errors_folder, ended_by)
+        roll.ends(rank)
         # Not sys.exit: Horovod's and MPI's exit handlers wait for the other ranks, who wait for this one.
         logging.shutdown()
         os._exit(ended_by.exit_code)
+    roll.ends(rank)
     hvd.shutdown()
     return ExitCode.DONE
 

@@ -13,6 +13,7 @@ from tasks.config import Split
 from tasks.errors import IntegrityError
 from tasks.stain.reference import StainReference
 from tasks.train_config import TrainConfig
+from tasks.training.reset import Reset
 
 SCHEMA: Literal["camnet-model/1"] = "camnet-model/1"
 
@@ -189,6 +190,12 @@ class ShardOfModel(Record):
     first_epoch: int | None = Field(1, ge=1, description="from which it was used; None: it never arrived")
 
 
+class ResetOfModel(Reset):
+    """A change of the number of ranks while the model was trained, and when it was (UTC)."""
+
+    time: str
+
+
 class ModelCard(Record):
     """All that is needed to use a model rightly and to know where it comes from.
 
@@ -214,6 +221,10 @@ class ModelCard(Record):
         ``sha256:…`` of the weights file.
     started_from
         The same of the model that the training started from; None when it did not start from one.
+    ranks
+        Of the end of the training.
+    resets
+        How often, and where, it went on with another number of ranks; empty in older cards.
     equal_weights_over_ranks
         Digests of the weights of all ranks were gathered and compared at the end of the training.
     """
@@ -238,6 +249,7 @@ class ModelCard(Record):
     epochs_run: int
     best_epoch: int
     ranks: int
+    resets: tuple[ResetOfModel, ...] = ()
     controller: Literal["gloo", "mpi"]
     equal_weights_over_ranks: bool
     versions: dict[str, str]

@@ -16,12 +16,13 @@ from typing import Any, Literal
 import h5py
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from tasks import atomic
 from tasks.artifacts import Record
 from tasks.digests import file_digest
 from tasks.hdf5 import new_hdf5
+from tasks.training.epoch_parts import EpochPart
 
 _GROUPS = ("variables", "optimizer", "best", "measures", "arrivals")
 KEPT = 2
@@ -40,10 +41,14 @@ class CheckpointCard(Record):
         `tasks.training.job.TrainingJob.identity` of the training.
     digest
         Of the file with the arrays.
+    ranks
+        That wrote it.
     epoch
         In which the training goes on, from 1; one more than ``train.epochs`` after the last.
     step
         Steps of this epoch that are done.
+    parts
+        By how many ranks they were.
     trainable
         What the optimizer's state is for: ``head``, ``all``, or a layer.
     best_epoch
@@ -52,15 +57,23 @@ class CheckpointCard(Record):
         What epochs are compared by.
     """
 
-    made_by: Literal["camnet-checkpoint/1"] = "camnet-checkpoint/1"
+    made_by: Literal["camnet-checkpoint/2"] = "camnet-checkpoint/2"
     number: int = Field(ge=1)
     training: str
     digest: str
+    ranks: int = Field(ge=1)
     epoch: int = Field(ge=1)
     step: int = Field(ge=0)
+    parts: tuple[EpochPart, ...] = ()
     trainable: str
     best_epoch: int = Field(ge=0)
     best_rank: tuple[float, float] | None = None
+
+    @model_validator(mode="after")
+    def _parts_make_the_steps(self) -> CheckpointCard:
+        if sum(part.steps for part in self.parts) != self.step:
+            raise ValueError("the parts of the epoch do not add up to its steps")
+        return self
 
 
 @dataclass(frozen=True)
@@ -98,6 +111,21 @@ class CheckpointArrays:
     log: str
     measures: Arrays = field(default_factory=list)
     arrivals: Arrays = field(default_factory=list)
+
+    def sums_of(self, rank: int, ranks: int) -> NDArray[np.float64]:
+        """Give what one of `ranks` ranks goes on adding to, (3,): its own, or its share when they are not as many."""
+        if len(self.sums) == ranks:
+            own: NDArray[np.float64] = self.sums[rank].copy()
+            return own
+        loss = float(self.sums[:, 0].sum()) if rank == 0 else 0.0
+        return np.array([loss, *self.sums[:, 1:].mean(axis=0)])
+
+    def statistics_of(self, rank: int, ranks: int) -> NDArray[np.float32]:
+        """Give the moving statistics of one of `ranks` ranks, (n,): its own, or the mean when they are not as many."""
+        own: NDArray[np.float32] = self.statistics.mean(axis=0)
+        if len(self.statistics) == ranks:
+            own = self.statistics[rank]
+        return own
 
 
 def write_checkpoint(folder: Path, arrays: CheckpointArrays, **card: Any) -> CheckpointCard:  # noqa: ANN401  # fields of the card

@@ -44,6 +44,8 @@ class RankEpoch:
         (steps,) size of the batches of all ranks together, what the gradient of a step is divided by.
     first_step
         How many steps of the epoch come before.
+    rows_before
+        How many rows all ranks used in these.
     """
 
     rows: Ints
@@ -51,6 +53,7 @@ class RankEpoch:
     batch_rows: Ints
     all_rows: Ints
     first_step: int = 0
+    rows_before: int = 0
 
     @property
     def steps(self) -> int:
@@ -75,6 +78,7 @@ class RankEpoch:
             batch_rows=self.batch_rows[skipped:],
             all_rows=self.all_rows[skipped:],
             first_step=step,
+            rows_before=self.rows_before + int(self.all_rows[:skipped].sum()),
         )
 
 
@@ -109,6 +113,7 @@ def train_epoch(
     window_mb: int = WINDOW_MB,
     run_rows: int | None = None,
     draws: Ints | None = None,
+    part: int = 0,
 ) -> RankEpoch:
     """Plan one shuffled epoch of training for one rank.
 
@@ -122,17 +127,25 @@ def train_epoch(
         Neighbours that are read together; None: `RUN_ROWS` of each shard's encoding.
     draws
         Rising positions in `rows` of what this epoch has, some of them several times or not at all; None: each once.
+    part
+        Of an epoch in which the number of ranks changed, from 0; each has an order of its own.
     """
     if draws is None:
         draws = np.arange(len(rows), dtype=np.int64)
+    if part and not len(draws):
+        return RankEpoch(rows=draws, reading=draws, batch_rows=draws, all_rows=draws)
+    # A fourth number keeps the later parts apart from all other draws.
+    order_seed, delay_seed = [seed, epoch], [seed, epoch, rank]
+    if part:
+        order_seed, delay_seed = [seed, epoch, part, 3], [seed, epoch, rank, 3 + part]
     sizes = batch_rows(len(draws), ranks=ranks, batch_size=batch_size)
     ends = np.cumsum(sizes.sum(axis=0))
     run = _run_of_row(rows, draws, run_rows)
-    place = np.random.default_rng([seed, epoch]).permutation(int(run[-1]) + 1)
+    place = np.random.default_rng(order_seed).permutation(int(run[-1]) + 1)
     order = np.argsort(place[run], kind="stable")
     own = order[ends[rank] - sizes[:, rank].sum() : ends[rank]]
     window_rows = window_mb * 10**6 / (3 * rows.shards[0].patch_px ** 2)
-    delay = np.random.default_rng([seed, epoch, rank]).uniform(0, window_rows, len(own))
+    delay = np.random.default_rng(delay_seed).uniform(0, window_rows, len(own))
     use = np.argsort(_first_of_run(run[own]) + delay, kind="stable")
     reading = np.empty_like(use)
     reading[use] = np.arange(len(use))

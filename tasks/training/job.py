@@ -13,6 +13,9 @@ from tasks.errors import InputError, IntegrityError
 from tasks.train_config import TrainConfig
 from tasks.training.checkpoint import CheckpointCard
 from tasks.training.expected import ExpectedShard
+from tasks.training.reset import Reset
+
+_MOST_READER_THREADS = 8
 
 
 class ShardOfJob(Record):
@@ -29,6 +32,10 @@ class TrainingJob(Record):
     ----------
     work
         Folder of this attempt; rank 0 writes the model into `model_folder` below it.
+    ranks
+        That are started.
+    asked_ranks
+        That were asked for, more than `ranks` when some have died; None: `ranks`.
     key
         Content key of the training.
     threads
@@ -43,6 +50,8 @@ class TrainingJob(Record):
         The checkpoint there from which the training goes on; None: it begins.
     refused
         What was wrong with checkpoints that were newer.
+    reset
+        That this start is; None: it has the ranks of `resume`, or it begins.
     """
 
     config: TrainConfig
@@ -50,6 +59,7 @@ class TrainingJob(Record):
     expected: tuple[ExpectedShard, ...] = ()
     work: Path
     ranks: int = Field(ge=1)
+    asked_ranks: int | None = Field(None, ge=1)
     threads: int = Field(1, ge=1)
     seed: int = Field(ge=0)
     key: str
@@ -58,6 +68,7 @@ class TrainingJob(Record):
     checkpoints: Path | None = None
     resume: CheckpointCard | None = None
     refused: tuple[str, ...] = ()
+    reset: Reset | None = None
 
     @field_validator("work")
     @classmethod
@@ -73,6 +84,11 @@ class TrainingJob(Record):
         return self
 
     @property
+    def reader_threads(self) -> int:
+        """How many threads of a rank read."""
+        return self.config.reader_threads or min(self.threads, _MOST_READER_THREADS)
+
+    @property
     def model_folder(self) -> Path:
         """Where rank 0 writes the model."""
         return self.work / "model"
@@ -83,6 +99,11 @@ class TrainingJob(Record):
         return self.work / "errors"
 
     @property
+    def roll_folder(self) -> Path:
+        """Where ranks say that they begin and that they end (`tasks.training.roll_call.RollCall`)."""
+        return self.work / "roll"
+
+    @property
     def stop_file(self) -> Path:
         """What the launcher makes when the ranks are to stop."""
         return self.work / "stop"
@@ -90,8 +111,9 @@ class TrainingJob(Record):
     @property
     def identity(self) -> str:
         """Digest of what must be the same for a training to go on from a checkpoint."""
-        elsewhere = {"weights", "start_from", "stain_reference", "silence_s", "checkpoint_epochs", "checkpoint_minutes"}
-        facts = [self.key, f"seed {self.seed}", f"{self.ranks} ranks", self.config.model_dump_json(exclude=elsewhere)]
+        files, pace = {"weights", "start_from", "stain_reference"}, {"checkpoint_epochs", "checkpoint_minutes"}
+        config = self.config.model_dump_json(exclude=files | pace | {"silence_s", "min_ranks"})
+        facts = [self.key, f"seed {self.seed}", f"{self.asked_ranks or self.ranks} ranks", config]
         return bytes_digest("\n".join([*facts, *(shard.digest for shard in self.shards)]).encode())
 
 

@@ -20,7 +20,9 @@ from tasks.errors import CamNetError, PermanentFault, RetryableFault
 from tasks.training.folder import LOG_NAME
 from tasks.training.job import TrainingJob, read_job
 from tasks.training.processes import ProcessTree
+from tasks.training.rank_died import RankDied
 from tasks.training.rank_error import first_error
+from tasks.training.roll_call import RollCall
 from tasks.training.stop import stopped
 
 log = logging.getLogger(__name__)
@@ -63,7 +65,7 @@ def launch(
     job_path
         The job (`tasks.training.job.TrainingJob`): its ranks, threads and controller are used.
     log_path
-        Receives all that the ranks print.
+        Receives all that the ranks print; what is in it stays.
     silence_s
         A training whose log does not grow for this long is ended.
     on_progress
@@ -73,17 +75,17 @@ def launch(
     ------
     CamNetError
         The error of the rank that failed first, as it was raised there.
+    RankDied
+        One died without a word (killed).
     RetryableFault
-        The ranks fell silent, or one died without a word (killed). Or they, or this process, were told to stop
-        (SIGTERM, SIGUSR1) and have written a checkpoint.
+        The ranks fell silent. Or they, or this process, were told to stop (SIGTERM, SIGUSR1) and have written a
+        checkpoint.
     PermanentFault
         The launcher of the controller is not installed.
     """
     job = read_job(job_path)
     rank = [sys.executable, "-m", "tasks.training", str(job_path)]
     command = ranks_command(job.config.controller, job.ranks, rank)
-    log_path.parent.mkdir(parents=True, exist_ok=True)
-    log_path.write_bytes(b"")
     follower = Follower(job.model_folder / LOG_NAME, on_progress)
     with _signals() as told, ProcessTree(command, rank_environment(job), log_path) as tree:
         try:
@@ -227,20 +229,42 @@ def _stop(tree: ProcessTree, job: TrainingJob) -> None:
         time.sleep(_POLL_S)
 
 
-def failure(job: TrainingJob, log_path: Path, *, code: int | None, silence_s: float | None) -> CamNetError:
-    """Give the error to raise for a training that failed: that of a rank, of its silence, or of its exit code."""
+def failure(
+    job: TrainingJob,
+    log_path: Path,
+    *,
+    code: int | None,
+    silence_s: float | None,
+    startable: Callable[[int], int] = int,
+) -> CamNetError:
+    """Give the error to raise for a training that failed: that of a rank, of its silence, or of ranks that died.
+
+    Parameters
+    ----------
+    startable
+        With how many ranks of so many that are left the training can be started again.
+    """
     last = last_lines(log_path)
     error = first_error(job.errors_folder)
     if error is not None:
         return error.exception(last, job.config)
+    told = f"Last lines:\n{last}\n"
     if silence_s is not None:
-        cause = f"the training said nothing for {silence_s:.0f} s and was ended"
-        remedy = "look at the last lines; raise train.silence_s if epochs are slow"
-    else:
-        of_code = "" if code is None else f"exit code {code}; "
-        cause = f"a rank died without a word ({of_code}killed, or out of memory?)"
-        remedy = "start the training again; with fewer ranks or a smaller train.batch_size if memory was short"
-    return RetryableFault(f"{cause}. Last lines:\n{last}\n", subject=log_path, remedy=remedy)
+        return RetryableFault(
+            f"the training said nothing for {silence_s:.0f} s and was ended. {told}",
+            subject=log_path,
+            remedy="look at the last lines; raise train.silence_s if epochs are slow",
+        )
+    dead = RollCall(job.roll_folder).dead(job.ranks)
+    which = "".join(f"rank {rank}; " for rank in dead)
+    of_code = "" if code is None else f"exit code {code}; "
+    return RankDied(
+        f"a rank died without a word ({which}{of_code}killed, or out of memory?). {told}",
+        subject=log_path,
+        remedy="start the training again; with fewer ranks or a smaller train.batch_size if memory was short",
+        dead=dead,
+        left=startable(job.ranks - len(dead)) if dead else 0,
+    )
 
 
 def last_lines(log_path: Path) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
-LogValue = str | float | bool | list[str] | None
+LogValue = str | float | bool | list[str] | list[int] | None
 _PROGRESS_S = 2.0
 
 

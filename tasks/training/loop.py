@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -15,18 +14,17 @@ from numpy.typing import NDArray
 from tasks.errors import InputError, IntegrityError, RetryableFault
 from tasks.training import collective
 from tasks.training.arriving import ArrivingShards
-from tasks.training.batches import read_batches
 from tasks.training.checkpoint import CheckpointArrays, CheckpointCard, write_checkpoint
 from tasks.training.cohort import Cohort, LabelledRows
-from tasks.training.epoch import score_epoch
 from tasks.training.job import TrainingJob
 from tasks.training.log import LogValue, TrainingLog
 from tasks.training.metrics import Scores, area_under_curve, log_loss
+from tasks.training.scoring import score_rows
 from tasks.training.stain import SlideStains, stain_reference
 from tasks.training.step import make_score_step
 from tasks.training.stop import Stop, stopped
 from tasks.training.trained import Trained
-from tasks.training.trainer import Trainer, reader_threads
+from tasks.training.trainer import Trainer
 
 
 @dataclass
@@ -81,7 +79,7 @@ def train_epochs(
     course = _Course(model, trainer, job, log, stop, arriving)
     if job.resume is not None and resumed is not None:
         course.restore(job.resume, resumed, validation)
-    with stop.stepping():
+    with stop.stepping(hvd.rank()):
         while course.goes_on():
             if arriving is not None and course.take_up(arriving):
                 cohort, validation = arriving.cohort, arriving.cohort.rows("validation")
@@ -91,7 +89,11 @@ def train_epochs(
             if measured is None:
                 course.stop_here()
             collective.average_statistics(model)
-            scores = _score_rows(score, validation, job, log, stains) if len(validation) else None
+            scores = None
+            if len(validation):
+                scores = score_rows(score, validation, job, log, stains, event="validation", stop=stop)
+                if scores is None:
+                    course.stop_here()
             row: dict[str, LogValue] = {**measured, **_validation_row(scores), **(arriving.row() if arriving else {})}
             course.end_epoch(row, scores)
     model.set_weights(course.best.weights)
@@ -104,7 +106,7 @@ def train_epochs(
     test = cohort.rows("test")
     tested = None
     if len(test) and job.config.measure_test:
-        tested = _score_rows(score, test, job, log, stains, event="test")
+        tested = score_rows(score, test, job, log, stains, event="test")
     first_epoch = () if arriving is None else tuple(arriving.first_epoch.tolist())
     best = course.best
     return Trained(course.epoch - 1, best.epoch, best.validation, tested, not unequal, reference, first_epoch)
@@ -173,6 +175,7 @@ class _Course:
     def end_epoch(self, measured: dict[str, LogValue], scores: Scores | None) -> None:
         """Keep the weights if they are the best, tell the epoch, and write a checkpoint where one is due."""
         epoch, config = self.epoch, self._job.config
+        self._trainer.finish_epoch()
         is_best = _keep_best(self.best, self._model, epoch, scores)
         self._log.write("epoch", epoch=epoch, epochs=config.epochs, **measured, best=is_best)
         self.epoch += 1
@@ -228,37 +231,14 @@ class _Course:
             arrays,
             number=self._number,
             training=self._job.identity,
+            ranks=hvd.size(),
             epoch=self.epoch,
             step=trainer.steps_done,
+            parts=trainer.parts,
             trainable=trainer.trainable,
             best_epoch=best.epoch,
             best_rank=best.rank if best.epoch else None,
         )
-
-
-def _score_rows(
-    score: Callable[[NDArray[np.uint8]], NDArray[np.float64]],
-    rows: LabelledRows,
-    job: TrainingJob,
-    log: TrainingLog,
-    stains: SlideStains | None,
-    event: str = "validation",
-) -> Scores:
-    """Score all rows, each rank its share, and gather the logits: exact, whatever the number of ranks."""
-    plan = score_epoch(rows, rank=hvd.rank(), ranks=hvd.size(), batch_size=job.config.batch_size)
-    logits = [np.empty(0)]
-    for step, batch in enumerate(read_batches(rows, plan, threads=reader_threads(job), stains=stains)):
-        logits.append(score(batch.pixels))
-        log.progress(event, step=step + 1, steps=plan.steps)
-    # Ranks hold consecutive shares, so the joined logits are in the order of the rows.
-    scores = Scores(collective.gather(np.concatenate(logits)), rows.label, rows.patients, rows.centres)
-    _refuse_not_finite(scores, event)
-    return scores
-
-
-def _refuse_not_finite(scores: Scores, split: str) -> None:
-    if not np.all(np.isfinite(scores.logit)):
-        raise InputError(f"the {split} scores are not finite", remedy="lower train.learning_rate")
 
 
 def _validation_row(scores: Scores | None) -> dict[str, float | None]:

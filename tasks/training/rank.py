@@ -47,6 +47,8 @@ def run_rank(job: TrainingJob, stop: Stop) -> None:
         if resumed is not None:
             log.take_over(resumed.log)
         log.write("start", architecture=job.config.architecture, ranks=job.ranks, controller=job.config.controller)
+        if job.reset is not None:
+            log.write("reset", **job.reset.model_dump(mode="json"))
         for fault in job.refused:
             log.write("checkpoint-refused", cause=fault)
         arriving = _first_arrivals(job, log, stop, resumed) if job.expected else None

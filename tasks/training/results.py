@@ -13,7 +13,7 @@ from tasks.digests import file_digest
 from tasks.patches.attributes import code_version
 from tasks.training.architectures import ARCHITECTURES
 from tasks.training.arrival import is_complete
-from tasks.training.card import ModelCard, ShardOfModel, SplitMetrics, Threshold, write_card
+from tasks.training.card import ModelCard, ResetOfModel, ShardOfModel, SplitMetrics, Threshold, write_card
 from tasks.training.cohort import SPLITS, Cohort
 from tasks.training.curves import draw_curves
 from tasks.training.folder import (
@@ -80,12 +80,18 @@ def _card(model: keras.Model, trained: Trained, cohort: Cohort, job: TrainingJob
         epochs_run=trained.epochs_run,
         best_epoch=trained.best_epoch,
         ranks=job.ranks,
+        resets=_resets(job),
         controller=job.config.controller,
         equal_weights_over_ranks=trained.equal_weights_over_ranks,
         versions=_versions(),
         weights_digest=weights_digest,
         started_from=start_card(start, job.config).weights_digest if (start := job.config.start_from) else None,
     )
+
+
+def _resets(job: TrainingJob) -> tuple[ResetOfModel, ...]:
+    rows = [row for row in read_log(job.model_folder / LOG_NAME) if row["event"] == "reset"]
+    return tuple(ResetOfModel.model_validate({name: row[name] for name in ResetOfModel.model_fields}) for row in rows)
 
 
 def _metrics(trained: Trained, job: TrainingJob, threshold: Threshold) -> tuple[SplitMetrics, ...]:

@@ -22,6 +22,8 @@ class LearningRate:
         The rate rises linearly from `base` to ``base × ranks`` over these steps.
     steps
         All steps of the training.
+    steps_per_epoch
+        Those of an epoch.
     drops
         Steps from which on the rate is multiplied by `factor`, once more at each; None: it falls to zero
         along a cosine.
@@ -33,6 +35,7 @@ class LearningRate:
     steps: int
     drops: tuple[int, ...] | None = None
     factor: float = 1.0
+    steps_per_epoch: int = 1
 
     @classmethod
     def of(cls, config: TrainConfig, *, ranks: int, steps_per_epoch: int) -> LearningRate:
@@ -44,10 +47,11 @@ class LearningRate:
             config.epochs * steps_per_epoch,
             None if config.decay == "cosine" else tuple(epoch * steps_per_epoch for epoch in config.decay_epochs),
             config.decay_factor,
+            steps_per_epoch,
         )
 
-    def at(self, step: int) -> float:
-        """Rate of `step`, counted from 0 over the whole training."""
+    def at(self, step: float) -> float:
+        """Rate of `step`, counted from 0 over the whole training; a place between two steps has a rate too."""
         full = self.base * self.ranks
         if step < self.warmup_steps:
             return self.base + (full - self.base) * (step + 1) / self.warmup_steps

@@ -15,6 +15,7 @@ import psutil
 
 from tasks.errors import ExitCode, RetryableFault
 from tasks.training.rank_error import RankError, leave_error
+from tasks.training.roll_call import RollCall
 
 _SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 _WATCH_S = 1.0
@@ -38,10 +39,13 @@ class Stop:
         Where ranks leave the errors that ended them.
     launcher
         ``pid:start time`` of the process on this machine that started the training; None: it is elsewhere.
+    roll
+        Where this rank says that its steps begin, and that it has heard.
     """
 
-    def __init__(self, file: Path, errors_folder: Path, launcher: str | None) -> None:
-        self._file, self._errors, self._launcher = file, errors_folder, launcher
+    def __init__(self, file: Path, errors_folder: Path, launcher: str | None, roll: RollCall) -> None:
+        self._file, self._errors, self._launcher, self._roll = file, errors_folder, launcher, roll
+        self._rank: int | None = None
         self._reason: str | None = None
         self._is_stepping = False
 
@@ -56,9 +60,10 @@ class Stop:
         threading.Thread(target=self._listen, name="listen-for-stop", daemon=True).start()
 
     @contextmanager
-    def stepping(self) -> Iterator[None]:
-        """While the block runs, the training itself looks at `reason`."""
-        self._is_stepping = True
+    def stepping(self, rank: int) -> Iterator[None]:
+        """While the block runs, the training itself looks at `reason`; `rank` is that of this process."""
+        self._rank, self._is_stepping = rank, True
+        self._roll.begins(rank)
         yield
         # An error that leaves the block is written down by whoever catches it.
         self._is_stepping = False
@@ -67,12 +72,15 @@ class Stop:
         while self._reason is None:
             told = signal.sigtimedwait(_SIGNALS, _WATCH_S)
             self._reason = f"it got {signal.Signals(told.si_signo).name}" if told else self._heard()
+        if self._rank is not None:
+            # At once: who starts ranks gives those that are left few seconds when one has died.
+            self._roll.ends(self._rank)
         _log.info("told to stop: %s", self._reason)
         deadline = time.monotonic() + _LONGEST_S
         while self._is_stepping and not self._another_failed() and time.monotonic() < deadline:
             time.sleep(_WATCH_S / 10)
         if not self._another_failed():
-            leave_error(self._errors, RankError.of(stopped(self._reason), rank=0))
+            leave_error(self._errors, RankError.of(stopped(self._reason), rank=self._rank or 0))
         os._exit(ExitCode.RETRY_LATER)
 
     def _heard(self) -> str | None:

@@ -16,6 +16,7 @@ from tasks.training.card import ModelCard
 from tasks.training.expected import ExpectedShard
 from tasks.training.job import ShardOfJob
 from tasks.training.launcher import Launch
+from tasks.training.reset import Reset
 from tasks.training.train import train
 
 log = logging.getLogger(__name__)
@@ -70,6 +71,9 @@ class _Told:
             log.info("%s", epoch_line(event))
         if event["event"] == "resumed":
             log.info("goes on from a checkpoint: epoch %d, step %d", event["epoch"], event["step"])
+        if event["event"] == "reset":
+            reset = Reset.model_validate({name: event[name] for name in Reset.model_fields})
+            log.warning("%s", reset.sentence())
         if event["event"] == "checkpoint-refused":
             log.warning("%s and is not used", event["cause"])
         if event["event"] == "shard-refused":

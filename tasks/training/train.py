@@ -9,11 +9,12 @@ from pathlib import Path
 from tasks.train_config import TrainConfig
 from tasks.training.attempt import attempt_folder
 from tasks.training.card import ModelCard, read_card
-from tasks.training.checkpoint import newest_checkpoint, remove_checkpoints
+from tasks.training.checkpoint import remove_checkpoints
+from tasks.training.elastic import run_ranks
 from tasks.training.expected import ExpectedShard, refuse_split_patients
 from tasks.training.folder import CARD_NAME, publish
 from tasks.training.imagenet import fetch_imagenet_weights
-from tasks.training.job import ShardOfJob, TrainingJob, write_job
+from tasks.training.job import ShardOfJob, TrainingJob
 from tasks.training.launcher import Launch, Progress, launch
 from tasks.training.start_model import start_card
 
@@ -48,7 +49,7 @@ def train(
         Folder of the model (see `tasks.training.model_folder`): complete or absent. What the ranks
         printed is beside it in ``NAME.ranks.log``, also after a failure.
     ranks
-        Horovod ranks.
+        Horovod ranks; with ``train.min_ranks``, fewer go on when some have died (`tasks.training.elastic`).
     threads
         CPU threads of each rank.
     key
@@ -94,21 +95,12 @@ def train(
             manifest_digest=manifest_digest,
             unnamed=unnamed,
         )
-        job = _resumed(job, checkpoints)
-        job_path = work / "job.json"
-        write_job(job_path, job)
         log_path = output.with_name(f"{output.name}.ranks.log")
-        start(job_path, log_path=log_path, silence_s=config.silence_s, on_progress=on_progress)
+        job = run_ranks(job, checkpoints, start=start, log_path=log_path, on_progress=on_progress)
         card = read_card(job.model_folder / CARD_NAME)
         publish(job.model_folder, output)
         remove_checkpoints(checkpoints)
         return card
-
-
-def _resumed(job: TrainingJob, checkpoints: Path) -> TrainingJob:
-    """Let the job go on from its newest good checkpoint."""
-    resume, refused = newest_checkpoint(checkpoints, job.identity)
-    return job.model_copy(update={"checkpoints": checkpoints, "resume": resume, "refused": refused})
 
 
 def _weights_file(config: TrainConfig) -> Path | None:

@@ -17,20 +17,18 @@ from tasks.training.batches import Batch, read_batches
 from tasks.training.checkpoint import CheckpointArrays, CheckpointCard
 from tasks.training.cohort import LabelledRows
 from tasks.training.draws import epoch_draws
-from tasks.training.epoch import RankEpoch, train_epoch
+from tasks.training.epoch import RankEpoch, batch_rows
+from tasks.training.epoch_parts import EpochPart, place_in_epoch, plan_after
 from tasks.training.freezing import set_trainable
 from tasks.training.job import TrainingJob
 from tasks.training.log import TrainingLog
+from tasks.training.look import Look
 from tasks.training.loss import class_weights
 from tasks.training.measures import Measures
 from tasks.training.schedule import LearningRate
 from tasks.training.stain import SlideStains
 from tasks.training.step import make_optimizer, make_train_step
 from tasks.training.stop import Stop
-
-_MOST_READER_THREADS = 8
-_LOOK_S = 0.5
-_MOST_STEPS_A_LOOK = 100
 
 
 class Trainer:
@@ -43,7 +41,7 @@ class Trainer:
     optimizer
         Theirs.
     steps_done
-        Of the epoch that runs or ran last.
+        Of the epoch that runs or ran last, until `finish_epoch`.
     measures
         How wrong the network was about each row, for importance.
     sums
@@ -63,7 +61,14 @@ class Trainer:
         self.trainable = ""
         self.measures = Measures(job.config, rows.label, job.seed)
         self.take_rows(rows, stains)
+        self._done: tuple[EpochPart, ...] = ()
         self.steps_done, self.sums = 0, np.zeros(3)
+
+    @property
+    def parts(self) -> tuple[EpochPart, ...]:
+        """By how many ranks the steps of `steps_done` were made."""
+        own = self.steps_done - sum(part.steps for part in self._done)
+        return (*self._done, EpochPart(ranks=hvd.size(), steps=own)) if own else self._done
 
     def take_rows(self, rows: LabelledRows, stains: SlideStains | None) -> None:
         """Train on these rows from the next epoch on; the first of them are those that were there before."""
@@ -92,14 +97,19 @@ class Trainer:
             _assign(self.optimizer.variables, arrays.optimizer)
         collective.broadcast_state(self._model, self.optimizer)
         self.measures.restore(arrays.measures, first_rank=hvd.rank() == 0)
-        self.steps_done, self.sums = card.step, arrays.sums[hvd.rank()].copy()
+        # With as many ranks as before, the part of the epoch that they began goes on.
+        goes_on = bool(card.parts) and card.parts[-1].ranks == hvd.size()
+        self._done = card.parts[:-1] if goes_on else card.parts
+        self.steps_done, self.sums = card.step, arrays.sums_of(hvd.rank(), hvd.size())
         if card.step:
-            collective.set_statistics(self._model, arrays.statistics[hvd.rank()])
+            collective.set_statistics(self._model, arrays.statistics_of(hvd.rank(), hvd.size()))
 
     def run_epoch(
         self, epoch: int, is_due: Callable[[], bool], write_checkpoint: Callable[[], None]
     ) -> dict[str, float | None] | None:
         """Train one epoch (from 1), or its rest; None when the ranks were told to stop after `steps_done`.
+
+        Until `finish_epoch`, the training can go on from here, with no step of the epoch left.
 
         Parameters
         ----------
@@ -117,17 +127,15 @@ class Trainer:
         self.begin_stage(epoch)
         draws = self.measures.draws(epoch)
         plan = self._plan(epoch, draws.rows)
-        rate = LearningRate.of(self._job.config, ranks=hvd.size(), steps_per_epoch=plan.steps)
+        rate = LearningRate.of(self._job.config, ranks=hvd.size(), steps_per_epoch=self._steps_of(draws.rows))
         if not self._run_steps(epoch, plan, rate, draws.weight, is_due, write_checkpoint):
             return None
-        self.measures.end_epoch()
-        all_rows, seconds = int(plan.all_rows.sum()), float(self.sums[2])
+        all_rows, seconds = plan.rows_before + int(plan.all_rows.sum()), float(self.sums[2])
         loss, waiting_s = collective.total([self.sums[0], self.sums[1] / hvd.size()]).tolist()
-        self.steps_done, self.sums = 0, np.zeros(3)
         return {
             "loss": loss / all_rows,
-            "learning_rate": rate.at(epoch * plan.steps - 1),
-            "steps": plan.steps,
+            "learning_rate": rate.at(epoch * rate.steps_per_epoch - 1),
+            "steps": plan.first_step + plan.steps,
             "seconds": round(seconds, 3),
             "patches_per_s": round(all_rows / seconds, 1),
             "waiting_s": round(waiting_s, 3),
@@ -135,15 +143,30 @@ class Trainer:
             **self.measures.row(draws),
         }
 
+    def finish_epoch(self) -> None:
+        """Be done with an epoch: what `run_epoch` has kept for going on within it is given up."""
+        self.measures.end_epoch()
+        self.steps_done, self.sums, self._done = 0, np.zeros(3), ()
+
+    @property
+    def _step_rows(self) -> int:
+        """Rows of a step of one rank, at most."""
+        return self._job.config.batch_size * self._job.config.accumulate_steps
+
+    def _steps_of(self, draws: NDArray[np.int64]) -> int:
+        """How many steps a whole epoch has with these ranks."""
+        return len(batch_rows(len(draws), ranks=hvd.size(), batch_size=self._step_rows))
+
     def _plan(self, epoch: int, draws: NDArray[np.int64]) -> RankEpoch:
         config = self._job.config
-        return train_epoch(
+        return plan_after(
             self._rows,
+            self._done,
             seed=self._job.seed,
             epoch=epoch,
             rank=hvd.rank(),
             ranks=hvd.size(),
-            batch_size=config.batch_size * config.accumulate_steps,
+            batch_size=self._step_rows,
             window_mb=config.window_mb,
             run_rows=config.run_rows,
             draws=draws,
@@ -161,18 +184,20 @@ class Trainer:
         """Take the steps that are left, rows with their `weight`; whether the epoch has ended."""
         rest = plan.from_step(self.steps_done)
         began = time.monotonic() - float(self.sums[2])
-        look = _Look(rest.first_step)
-        batches = read_batches(self._rows, rest, threads=reader_threads(self._job), stains=self._stains)
+        look, steps, rows_done = Look(rest.first_step), plan.first_step + plan.steps, rest.rows_before
+        batches = read_batches(self._rows, rest, threads=self._job.reader_threads, stains=self._stains)
         for step, batch in enumerate(batches, start=rest.first_step):
-            self.optimizer.learning_rate.assign(rate.at((epoch - 1) * plan.steps + step))
-            scale = hvd.size() / plan.all_rows[step]
+            place = (epoch - 1) * rate.steps_per_epoch + place_in_epoch(plan, step, rate.steps_per_epoch)
+            self.optimizer.learning_rate.assign(rate.at(place))
+            all_rows = int(rest.all_rows[step - rest.first_step])
+            scale, rows_done = hvd.size() / all_rows, rows_done + all_rows
             self.sums[0] += self._train_batch(batch, epoch, step, scale, weight[batch.rows])
             self.sums[1] += batch.waiting_s
             self.sums[2] = time.monotonic() - began
             self.steps_done = step + 1
-            speed = round(int(plan.all_rows[: step + 1].sum()) / self.sums[2], 1)
-            self._log.progress("step", epoch=epoch, step=step + 1, steps=plan.steps, patches_per_s=speed)
-            if step + 1 in (look.next_step, plan.steps):
+            speed = round(rows_done / self.sums[2], 1)
+            self._log.progress("step", epoch=epoch, step=step + 1, steps=steps, patches_per_s=speed)
+            if step + 1 in (look.next_step, steps):
                 told, due = look.told_after(step + 1, self._stop, is_due())
                 if told:
                     return False
@@ -202,36 +227,6 @@ class Trainer:
             )
         self.measures.add(batch.rows, losses, class_weight)
         return loss
-
-
-class _Look:
-    """When the ranks ask each other whether to stop or write: twice a second, because each time costs some ms.
-
-    Attributes
-    ----------
-    next_step
-        Number of steps of the epoch after which they ask; the same on all ranks.
-    """
-
-    def __init__(self, first_step: int) -> None:
-        self._last_step, self.next_step = first_step, first_step + 1
-        self._last = time.monotonic()
-
-    def told_after(self, step: int, stop: Stop, is_due: bool) -> tuple[bool, bool]:
-        """Ask, all ranks after the same step; whether one was told to stop, and whether a checkpoint is due."""
-        now = time.monotonic()
-        # The clocks of the ranks differ, and all must write together.
-        due = float(is_due and hvd.rank() == 0)
-        told, due, seconds = collective.total([float(stop.reason is not None), due, now - self._last]).tolist()
-        steps_a_look = _LOOK_S * (step - self._last_step) * hvd.size() / max(seconds, 1e-6)
-        self._last_step, self._last = step, now
-        self.next_step = step + max(1, min(_MOST_STEPS_A_LOOK, int(steps_a_look)))
-        return bool(told > 0), bool(due > 0)
-
-
-def reader_threads(job: TrainingJob) -> int:
-    """Give how many threads of a rank read."""
-    return job.config.reader_threads or min(job.threads, _MOST_READER_THREADS)
 
 
 def _assign(variables: list[keras.Variable], values: list[NDArray[np.generic]]) -> None:

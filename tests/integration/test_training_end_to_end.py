@@ -145,7 +145,7 @@ def test_a_leaking_patient_stops_the_training_and_an_older_model_stays(tmp_path:
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "card.json").write_text("older")
     with pytest.raises(InputError, match=r"patient_001 \(train and validation\)"):
-        train(CONFIG, shards, tmp_path / "model", ranks=2, key="k")
+        train(CONFIG, shards, tmp_path / "model", ranks=1, key="k")
     assert (tmp_path / "model" / "card.json").read_text() == "older"
 
 

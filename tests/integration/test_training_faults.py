@@ -17,10 +17,11 @@ import pytest
 from tasks.errors import RetryableFault
 from tasks.train_config import TrainConfig
 from tasks.training.job import ShardOfJob
+from tasks.training.rank_died import RankDied
 from tasks.training.train import train
 from tests.services.texture_shards import texture_cohort
 
-ENDLESS = TrainConfig(architecture="CamNetSmall", epochs=10_000, learning_rate=1e-4, silence_s=120)
+ENDLESS = TrainConfig(architecture="CamNetSmall", epochs=10_000, learning_rate=1e-4, silence_s=400)
 
 
 def ranks_below(folder: Path) -> list[psutil.Process]:
@@ -66,14 +67,18 @@ def shards_of(folder: Path) -> list[ShardOfJob]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("controller", ["gloo", "mpi"])
-def test_a_killed_rank_ends_the_training_within_a_minute(controller: str, tmp_path: Path) -> None:
+def test_a_killed_rank_ends_the_training_within_a_minute(tmp_path: Path) -> None:
+    """Under MPI; under Gloo a training that goes on shows the same (test_training_elastic)."""
+    killed: list[str] = []
+
     def kill_one(ranks: list[psutil.Process]) -> None:
         assert len(ranks) == 2
+        killed.append(ranks[1].environ()["OMPI_COMM_WORLD_RANK"])
         ranks[1].send_signal(signal.SIGKILL)
 
-    error, delay_s = trains_until(tmp_path, "epoch", kill_one, RetryableFault, controller=controller)
-    assert "a rank died without a word" in error
+    error, delay_s = trains_until(tmp_path, "epoch", kill_one, RankDied, controller="mpi")
+    # The other one was ended by mpirun, and is known to be none that died.
+    assert f"a rank died without a word (rank {killed[0]}; exit code" in error
     assert "Last lines" in error
     assert delay_s < 60
     assert ranks_below(tmp_path) == []

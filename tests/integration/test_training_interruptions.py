@@ -1,4 +1,4 @@
-"""Trainings of two real ranks that are killed and told to stop: they go on as if nothing had been."""
+"""A training of two real ranks that is killed and told to stop: it goes on as if nothing had been."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import json
 import os
 import re
 import signal
-import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from tasks.errors import ExitCode, RetryableFault
 from tasks.importance_config import ImportanceConfig
 from tasks.train_config import TrainConfig
 from tasks.training.card import ModelCard
+from tasks.training.checkpoint import CheckpointCard
 from tasks.training.job import ShardOfJob
 from tasks.training.train import train
 from tests.services.endless_training import ranks_of
@@ -36,14 +37,16 @@ CONFIG = TrainConfig(
     epochs=6,
     batch_size=8,
     learning_rate=0.005,
-    silence_s=120,
+    silence_s=400,
     importance=ImportanceConfig(by="loss"),
 )
 Event = dict[str, Any]
 
 
-def trained(shards: list[ShardOfJob], output: Path, on_progress: Callable[[Event], None]) -> ModelCard:
-    return train(CONFIG, shards, output, ranks=2, seed=4, key="key-1", on_progress=on_progress)
+def trained(
+    shards: list[ShardOfJob], output: Path, on_progress: Callable[[Event], None], config: TrainConfig = CONFIG
+) -> ModelCard:
+    return train(config, shards, output, ranks=2, seed=4, key="key-1", on_progress=on_progress)
 
 
 @pytest.fixture(scope="module")
@@ -74,44 +77,76 @@ def rank_processes(folder: Path) -> list[psutil.Process]:
     return [process for process in found if process.cmdline()[:3] == [sys.executable, "-m", "tasks.training"]]
 
 
-def interrupted(shards: list[ShardOfJob], output: Path, epoch: int, number: signal.Signals) -> RetryableFault:
-    """Train until an epoch is told, send a signal to one rank, and give the error that this ends with."""
-    sent: list[int] = []
-
-    def watch(event: Event) -> None:
-        if event["event"] == "epoch" and event["epoch"] == epoch and not sent:
-            process = rank_processes(output.parent)[-1]
-            sent.append(process.pid)
-            process.send_signal(number)
-
+def ended_by(
+    act: Callable[[Event], None], shards: list[ShardOfJob], output: Path, config: TrainConfig = CONFIG
+) -> RetryableFault:
+    """Train, and call `act` with each event; give the error that the training ends with."""
     with pytest.raises(RetryableFault) as raised:
-        trained(shards, output, watch)
+        trained(shards, output, act, config)
+    assert raised.value.exit_code == ExitCode.RETRY_LATER
     assert ranks_of(output.parent) == []
     assert not output.exists()
     return raised.value
 
 
-def test_a_killed_training_goes_on_and_a_damaged_checkpoint_falls_back(
+def kill_within_the_third_epoch(shards: list[ShardOfJob], output: Path) -> None:
+    """Kill all ranks when the epoch has two checkpoints; each is written when the ranks look for one."""
+    inside: list[int] = []
+
+    def kill_all(event: Event) -> None:
+        if event["event"] == "checkpoint" and event["epoch"] == 3:
+            inside.append(event["step"])
+            if len(inside) == 2:
+                for process in rank_processes(output.parent):
+                    process.send_signal(signal.SIGKILL)
+
+    error = ended_by(kill_all, shards, output, CONFIG.model_copy(update={"checkpoint_minutes": 1e-6}))
+    assert "died without a word" in str(error)
+
+
+def damage(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def test_a_training_that_is_killed_and_told_to_stop_goes_on_as_if_nothing_had_been(
     shards: list[ShardOfJob], undisturbed: tuple[ModelCard, list[Event]], tmp_path: Path
 ) -> None:
     card, log = undisturbed
     output = tmp_path / "model"
-    assert "died without a word" in str(interrupted(shards, output, 3, signal.SIGKILL))
-    kept = sorted((tmp_path / ".model.checkpoints").glob("*.h5"))
+    kill_within_the_third_epoch(shards, output)
+    # The card of a checkpoint is written last, and what is older goes after that: they may be killed in between.
+    cards = sorted((tmp_path / ".model.checkpoints").glob("*.json"))
+    kept = [path.with_suffix(".h5") for path in cards[-2:]]
     assert len(kept) == 2
-    content = bytearray(kept[-1].read_bytes())
-    content[len(content) // 2] ^= 1
-    kept[-1].write_bytes(content)
+    damage(kept[-1])
+    before = read_card_of(kept[0])
+    assert (before.epoch, before.step) >= (3, 1)
+
+    def tell_the_launcher(event: Event) -> None:
+        told.append(event)
+        if event["event"] == "resumed":
+            # Someone listens: else this would end the tests.
+            assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    told: list[Event] = []
+    place = place_of(str(ended_by(tell_the_launcher, shards, output)))
+    [refused] = [event for event in told if event["event"] == "checkpoint-refused"]
+    assert refused["cause"] == f"{kept[-1].stem} is damaged"
+    [resumed] = [event for event in told if event["event"] == "resumed"]
+    assert (resumed["checkpoint"], resumed["epoch"], resumed["step"]) == (before.number, before.epoch, before.step + 1)
+    assert place >= (before.epoch, before.step + 1)
+
     events: list[Event] = []
     again = trained(shards, output, events.append)
+    assert [(one["epoch"], one["step"]) for one in events if one["event"] == "resumed"][1:] == [place]
+    assert [(one["epoch"], one["step"] + 1) for one in events if one["event"] == "stopped"] == [place]
     assert again.weights_digest == card.weights_digest
     assert again.metrics == card.metrics
     assert (again.epochs_run, again.best_epoch) == (card.epochs_run, card.best_epoch)
-    [refused] = [event for event in events if event["event"] == "checkpoint-refused"]
-    assert refused["cause"] == f"{kept[-1].stem} is damaged"
-    [resumed] = [event for event in events if event["event"] == "resumed"]
-    before = int(re.sub(r"\D", "", kept[0].stem))
-    assert (resumed["checkpoint"], resumed["epoch"], resumed["step"]) == (before, before + 1, 1)
+    assert again.resets == ()
     assert log_of(output) == events
     assert curves(events) == curves(log)
     steps, losses = zip(*read_scalars(output / "tensorboard")["epoch/loss"], strict=True)
@@ -120,75 +155,30 @@ def test_a_killed_training_goes_on_and_a_damaged_checkpoint_falls_back(
     assert not (tmp_path / ".model.checkpoints").exists()
 
 
-def test_ranks_killed_within_an_epoch_go_on_at_its_last_checkpoint(
-    shards: list[ShardOfJob], undisturbed: tuple[ModelCard, list[Event]], tmp_path: Path
+def test_a_rank_that_is_told_to_stop_while_all_validate_stops_all_within_seconds(
+    shards: list[ShardOfJob], tmp_path: Path
 ) -> None:
-    card, log = undisturbed
-    output = tmp_path / "model"
-    config = CONFIG.model_copy(update={"checkpoint_minutes": 1e-6})
-    seen: list[Event] = []
+    *training, validation, _ = shards
+    sent: list[float] = []
 
-    def kill_all(event: Event) -> None:
-        seen.append(event)
-        if event["event"] == "checkpoint" and event["epoch"] == 3:
-            for process in rank_processes(tmp_path):
-                process.send_signal(signal.SIGKILL)
+    def tell_one_rank(event: Event) -> None:
+        if event["event"] == "validation" and not sent:
+            sent.append(time.monotonic())
+            rank_processes(tmp_path)[-1].send_signal(signal.SIGUSR1)
 
-    with pytest.raises(RetryableFault, match="died without a word"):
-        train(config, shards, output, ranks=2, seed=4, key="key-1", on_progress=kill_all)
-    told = next(event for event in seen if event["event"] == "checkpoint" and event["epoch"] == 3)
-    [steps, *_] = [event["steps"] for event in log if event["event"] == "epoch"]
-    assert 0 < told["step"] < steps
-    events: list[Event] = []
-    again = train(CONFIG, shards, output, ranks=2, seed=4, key="key-1", on_progress=events.append)
-    [resumed] = [event for event in events if event["event"] == "resumed"]
-    assert resumed["checkpoint"] >= told["number"]
-    assert again.weights_digest == card.weights_digest
-    assert again.metrics == card.metrics
-    assert curves(events) == curves(log)
+    # The same patches again and again: scoring them all would take much longer.
+    config = CONFIG.model_copy(update={"head_epochs": 0, "batch_size": 1, "importance": ImportanceConfig()})
+    long = [*training[:1], *[validation] * 300]
+    error = ended_by(tell_one_rank, long, tmp_path / "model", config)
+    assert time.monotonic() - sent[0] < 30
+    [found] = (tmp_path / ".model.checkpoints").glob("*.h5")
+    written = read_card_of(found)
+    assert (written.epoch, written.step, written.best_epoch) == (1, 80, 0)
+    assert place_of(str(error)) == (1, 81)
 
 
-LAUNCHER = """
-import sys
-from pathlib import Path
-from tasks.errors import CamNetError
-from tests.integration.test_training_interruptions import trained
-from tests.services.texture_shards import texture_cohort
-
-folder = Path(sys.argv[1])
-try:
-    trained(texture_cohort(folder / "same shards"), folder / "model", lambda event: print(event["event"], flush=True))
-except CamNetError as error:
-    print(error)
-    sys.exit(error.exit_code)
-"""
-
-
-def test_a_training_that_is_told_to_stop_goes_on_at_the_next_step(
-    shards: list[ShardOfJob], undisturbed: tuple[ModelCard, list[Event]], tmp_path: Path
-) -> None:
-    card, log = undisturbed
-    output = tmp_path / "model"
-    error = interrupted(shards, output, 2, signal.SIGUSR1)
-    assert error.exit_code == ExitCode.RETRY_LATER
-    places = [place_of(str(error))]
-    assert places[0][0] >= 3
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    command = [sys.executable, "-c", LAUNCHER, str(tmp_path)]
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as launcher:
-        assert launcher.stdout is not None
-        assert any(line == "resumed\n" for line in launcher.stdout)
-        launcher.send_signal(signal.SIGTERM)
-        places.append(place_of(launcher.stdout.read()))
-    assert launcher.returncode == ExitCode.RETRY_LATER
-    assert places[1] > places[0]
-    assert ranks_of(tmp_path) == []
-    events: list[Event] = []
-    again = trained(shards, output, events.append)
-    assert [(one["epoch"], one["step"]) for one in events if one["event"] == "resumed"] == places
-    assert [(one["epoch"], one["step"] + 1) for one in events if one["event"] == "stopped"] == places
-    assert again.weights_digest == card.weights_digest
-    assert curves(log_of(output)) == curves(log)
+def read_card_of(arrays: Path) -> CheckpointCard:
+    return CheckpointCard.model_validate_json(arrays.with_suffix(".json").read_bytes())
 
 
 def place_of(text: str) -> tuple[int, int]:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from deployments.rank_jobs import RankJobs
@@ -26,12 +27,12 @@ from tests.services.slurm import Slurm, running_slurm
 from tests.services.texture_shards import TextureShard, texture_cohort, write_texture_shard
 
 pytestmark = pytest.mark.slow
-CONFIG = TrainConfig(architecture="CamNetSmall", epochs=2, learning_rate=0.02, silence_s=120)
+CONFIG = TrainConfig(architecture="CamNetSmall", epochs=2, learning_rate=0.02, silence_s=400)
 ENDLESS = CONFIG.model_copy(update={"epochs": 10_000, "learning_rate": 1e-4})
 
 
 def jobs(**changes: Any) -> RankJobs:  # noqa: ANN401  # fields of the record
-    base = {"walltime": "0:10:00", "memory_mib": 2000, "nodes": 2, "interface": "lo"}
+    base = {"walltime": "0:30:00", "memory_mib": 2000, "nodes": 2, "interface": "lo"}
     return RankJobs.model_validate(base | changes)
 
 
@@ -100,6 +101,31 @@ def test_a_job_that_is_warned_or_cancelled_leaves_a_checkpoint_and_goes_on(
     assert re.findall(r"epoch (\d+), step", str(warned)) != ["1"]
     cancelled = stopped("resumed")
     assert re.findall(r"epoch (\d+), step", str(cancelled)) != ["1"]
+
+
+def test_a_job_that_loses_a_rank_goes_on_as_a_smaller_one(
+    slurm: Slurm, shards: list[ShardOfJob], tmp_path: Path
+) -> None:
+    def kill_one(event: dict[str, Any]) -> None:
+        if event["event"] == "checkpoint" and not killed:
+            told = {
+                one.pid: one.environ()
+                for one in map(psutil.Process, ranks_of(tmp_path))
+                if "python" in one.cmdline()[0]
+            }
+            [rank] = [pid for pid, own in told.items() if own.get("SLURM_PROCID") == "1" and "SLURM_STEP_ID" in own]
+            psutil.Process(rank).send_signal(signal.SIGKILL)
+            killed.append(event)
+
+    killed: list[dict[str, Any]] = []
+    before = set(slurm.states())
+    config = CONFIG.model_copy(update={"epochs": 1, "batch_size": 8, "min_ranks": 1, "checkpoint_minutes": 1e-6})
+    card = trained(shards, tmp_path / "model", config=config, on_progress=kill_one, start=SlurmRanks("site-b", jobs()))
+    [reset] = card.resets
+    assert (reset.ranks_before, reset.ranks, reset.died, card.ranks) == (2, 1, (1,), 1)
+    assert (reset.epoch, reset.step) >= (1, killed[0]["step"] + 1)
+    states = {number: state for number, state in slurm.states().items() if number not in before}
+    assert [states[number] for number in sorted(states, key=int)] == ["FAILED", "COMPLETED"]
 
 
 FLOW = """

@@ -55,3 +55,10 @@ def test_a_site_says_how_many_ranks_a_training_has(tmp_path: Path) -> None:
     site.write_text('name = "a"\nroot = "r"\n[horovod]\nlauncher = "slurm"\n')
     with pytest.raises(InputError, match=r"needs a table \[horovod.slurm\]"):
         load_site(site, workspace=tmp_path)
+
+
+def test_what_is_left_is_started_with_as_many_ranks_on_each_node() -> None:
+    wanted = jobs(nodes=3, ranks_per_node=2)
+    assert [wanted.startable(left) for left in range(8)] == [0, 1, 2, 2, 4, 4, 6, 6]
+    for left in range(1, 8):
+        assert wanted.nodes_for(wanted.startable(left)) <= 3

@@ -6,7 +6,6 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-import horovod.tensorflow as hvd
 import numpy as np
 import pytest
 
@@ -20,19 +19,16 @@ from tasks.training.job import ShardOfJob, TrainingJob
 from tasks.training.log import TrainingLog, read_log
 from tasks.training.loop import train_epochs
 from tasks.training.models import build
+from tasks.training.roll_call import RollCall
 from tasks.training.stop import Stop
+from tests.services.one_rank import begin_one_rank
 from tests.services.texture_shards import SIDE_PX, texture_cohort
 
 
 @pytest.fixture(autouse=True)
 def one_rank(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(arriving, "_POLL_S", 0.01)
-    # MPI would leave its variables in this process, and what other tests start would take them up.
-    for name in ("HOROVOD_CONTROLLER", "HOROVOD_CPU_OPERATIONS"):
-        monkeypatch.setenv(name, "gloo")
-    # For the rest of the process: Horovod does not begin a second time. Its thread shall seldom look for work then.
-    monkeypatch.setenv("HOROVOD_CYCLE_TIME", "10")
-    hvd.init()
+    begin_one_rank(monkeypatch)
 
 
 @pytest.fixture
@@ -76,7 +72,7 @@ def log(tmp_path: Path) -> Iterator[TrainingLog]:
 
 
 def looking(job: TrainingJob, log: TrainingLog) -> ArrivingShards:
-    return ArrivingShards(job, log, Stop(job.stop_file, job.errors_folder, None))
+    return ArrivingShards(job, log, Stop(job.stop_file, job.errors_folder, None, RollCall(job.roll_folder)))
 
 
 def test_what_has_arrived_is_used_from_the_epoch_on_that_begins_then(job: TrainingJob, log: TrainingLog) -> None:
@@ -177,7 +173,7 @@ def test_a_training_whose_last_shards_do_not_come_goes_on_when_they_do(
     shards = looking(job, log)
     assert shards.take_up(1)
     model = build("CamNetSmall", SIDE_PX, seed=0)
-    stop = Stop(job.stop_file, job.errors_folder, None)
+    stop = Stop(job.stop_file, job.errors_folder, None, RollCall(job.roll_folder))
     with pytest.raises(RetryableFault, match=r"the last epochs need all shards: patient_003.*, patient_011"):
         train_epochs(model, shards.cohort, job, log, stop, arriving=shards)
     found, _ = newest_checkpoint(tmp_path / "checkpoints", job.identity)

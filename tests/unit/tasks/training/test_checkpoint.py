@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from tasks.training.checkpoint import (
     CheckpointArrays,
@@ -14,6 +15,7 @@ from tasks.training.checkpoint import (
     remove_checkpoints,
     write_checkpoint,
 )
+from tasks.training.epoch_parts import EpochPart
 
 LOG = '{"event": "epoch", "epoch": 1}\n'
 
@@ -34,7 +36,7 @@ def arrays(value: float = 1.0) -> CheckpointArrays:
 
 
 def written(folder: Path, number: int, *, training: str = "t", value: float = 1.0) -> None:
-    facts: dict[str, Any] = {"epoch": number, "step": 0, "trainable": "all", "best_epoch": 0}
+    facts: dict[str, Any] = {"ranks": 2, "epoch": number, "step": 0, "trainable": "all", "best_epoch": 0}
     write_checkpoint(folder, arrays(value), number=number, training=training, **facts)
 
 
@@ -45,8 +47,10 @@ def test_a_checkpoint_comes_back_bit_by_bit(tmp_path: Path) -> None:
         state,
         number=1,
         training="t",
+        ranks=2,
         epoch=4,
         step=17,
+        parts=(EpochPart(ranks=3, steps=10), EpochPart(ranks=2, steps=7)),
         trainable="head",
         best_epoch=3,
         best_rank=(0.1 + 0.2, -1 / 3),
@@ -112,3 +116,20 @@ def test_arrays_whose_card_was_not_written_any_more_do_not_count(tmp_path: Path)
     found, refused = newest_checkpoint(tmp_path, "t")
     assert found is not None
     assert (found.number, refused) == (1, ())
+
+
+def test_other_ranks_share_what_those_before_them_had() -> None:
+    state = arrays(6.0)
+    assert [state.sums_of(rank, 2).tolist() for rank in range(2)] == state.sums.tolist()
+    shared = np.array([state.sums_of(rank, 3) for rank in range(3)])
+    # The losses add up to what they did; seconds are those of a rank.
+    assert shared[:, 0].sum() == state.sums[:, 0].sum()
+    assert shared[:, 2].tolist() == [3.5, 3.5, 3.5]
+    assert state.statistics_of(1, 2).tolist() == [2.5]
+    assert state.statistics_of(0, 1).tolist() == [2.0]
+
+
+def test_parts_that_are_not_the_steps_are_refused(tmp_path: Path) -> None:
+    facts: dict[str, Any] = {"ranks": 2, "epoch": 1, "step": 3, "trainable": "all", "best_epoch": 0}
+    with pytest.raises(ValidationError, match="do not add up"):
+        write_checkpoint(tmp_path, arrays(), number=1, training="t", parts=(EpochPart(ranks=2, steps=2),), **facts)

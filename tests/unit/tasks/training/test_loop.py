@@ -4,7 +4,6 @@ import keras
 import numpy as np
 import pytest
 
-from tasks.errors import InputError
 from tasks.training import loop
 from tasks.training.metrics import Scores
 
@@ -43,8 +42,3 @@ def test_equal_aucs_are_decided_by_the_loss(model: keras.Model) -> None:
 
 def test_without_validation_the_last_epoch_is_kept(model: keras.Model) -> None:
     assert best_epoch(model, [None, None, None]) == (3, 3.0)
-
-
-def test_scores_that_are_not_finite_stop_the_training() -> None:
-    with pytest.raises(InputError, match="not finite"):
-        loop._refuse_not_finite(scores(1, float("nan"), 0, 0), "validation")

@@ -46,4 +46,6 @@ def test_a_rate_that_stays() -> None:
 
 def test_a_cosine_is_what_a_configuration_has_at_first() -> None:
     rate = LearningRate.of(TrainConfig(learning_rate=0.1, epochs=10), ranks=1, steps_per_epoch=10)
-    assert rate == LearningRate(base=0.1, ranks=1, warmup_steps=0, steps=100, drops=None, factor=0.1)
+    assert rate == LearningRate(
+        base=0.1, ranks=1, warmup_steps=0, steps=100, drops=None, factor=0.1, steps_per_epoch=10
+    )

@@ -18,10 +18,11 @@ from tasks.training.stop import stopped
 RANK = """
 import sys, threading
 from pathlib import Path
+from tasks.training.roll_call import RollCall
 from tasks.training.stop import Stop
 
 folder, mode, launcher = Path(sys.argv[1]), sys.argv[2], sys.argv[3] or None
-stop = Stop(folder / "stop", folder / "errors", launcher)
+stop = Stop(folder / "stop", folder / "errors", launcher, RollCall(folder / "roll"))
 stop.listen()
 def main():
     print("ready", flush=True)
@@ -33,7 +34,7 @@ def main():
     threading.Event().wait(60)
 if mode == "before":
     main()
-with stop.stepping():
+with stop.stepping(1):
     main()
 """
 
@@ -61,6 +62,8 @@ def test_a_signal_is_told_to_the_training(number: signal.Signals, tmp_path: Path
     with rank(tmp_path, "looks") as process:
         process.send_signal(number)
         assert said(process) == f"it got {number.name}"
+    # What is left of its ranks is known by this.
+    assert {path.name for path in (tmp_path / "roll").iterdir()} == {"rank-1.begun", "rank-1.ended"}
 
 
 def test_the_word_and_the_end_of_the_launcher_are_heard(tmp_path: Path) -> None:
