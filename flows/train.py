@@ -142,7 +142,7 @@ def card_markdown(card: ModelCard) -> str:
     """Tell the essence of a model card."""
     lines = [f"# {card.architecture}, best epoch {card.best_epoch} of {card.epochs_run}", ""]
     for row in quality_rows(card):
-        where = row.split if row.centre == "all" else f"{row.split}, centre {row.centre}"
+        where = row.split_told if row.centre == "all" else f"{row.split_told}, centre {row.centre}"
         lines.append(f"- {where}: patch AUC {score(row.auc)} over {row.rows} patches of {row.patients} patients")
     lines.append(f"- {threshold_line(card)}")
     late = [shard for shard in card.shards if shard.first_epoch != 1]

@@ -10,8 +10,16 @@ from tasks.artifacts import Record
 from tasks.errors import InputError
 from tasks.report.data import Failure, ReportData, Score
 from tasks.report.page import report_html, totals, write_report
+from tasks.report.quality import quality_rows
 from tests.services.html_page import Page
-from tests.services.sample_report import HOSTILE_NAME, SPECIMENS, UNREADABLE, empty_report, sample_report
+from tests.services.sample_report import (
+    HOSTILE_NAME,
+    SPECIMENS,
+    UNREADABLE,
+    empty_report,
+    partly_validated_card,
+    sample_report,
+)
 
 SECTIONS = [
     "Plan and times",
@@ -219,6 +227,15 @@ def test_the_quality_of_the_model_is_told_by_split_and_centre(page: Page, data: 
     # The third centre of the test split has no tumour.
     assert [row.auc.value is None for row in data.quality] == [False] * 6 + [True]
     assert said.count("one class only") == 1
+
+
+def test_a_validation_in_part_is_marked(page: Page, data: ReportData, folder: Path) -> None:
+    told = "Some of its shards had not come when it was measured"
+    assert told not in page.section("training")
+    partly = data.model_copy(update={"quality": quality_rows(partly_validated_card())})
+    said = Page(report_html(partly, folder)).section("training")
+    assert said.count(told) == 1
+    assert said.count("validation, incomplete") == 3
 
 
 def test_pictures_that_stay_at_their_site_are_named(data: ReportData, folder: Path) -> None:
