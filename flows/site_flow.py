@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import json
+import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -16,8 +17,9 @@ from prefect.flows import Flow
 
 from flows.context import RunContext
 from flows.elsewhere import artifact_key
+from flows.software import software
 from tasks.artifacts import Record
-from tasks.errors import CamNetError
+from tasks.errors import CamNetError, InputError
 
 R = TypeVar("R", bound=Record)
 
@@ -33,6 +35,7 @@ def site_flow(function: Callable[..., R]) -> Flow[..., R]:
     def run(*args: Any, **keywords: Any) -> R:  # noqa: ANN401  # whatever the stage takes
         context: RunContext = inspect.signature(function).bind(*args, **keywords).arguments["context"]
         try:
+            _refuse_other_software(context)
             result = function(*args, **keywords)
         except CamNetError as error:
             _publish(context, {"error": describe_error(error)})
@@ -57,6 +60,16 @@ def run_name() -> str:
 def describe_error(error: CamNetError) -> dict[str, str | None]:
     """Give an error as JSON."""
     return {"type": type(error).__name__, "cause": error.cause, "subject": error.subject, "remedy": error.remedy}
+
+
+def _refuse_other_software(context: RunContext) -> None:
+    """Results of different code have different keys, or none that the other code can read."""
+    if context.software is not None and context.software != software():
+        raise InputError(
+            f"CamNet is {software()} here and {context.software} at the coordinator",
+            subject=f"Python {sys.prefix}",
+            remedy="install the same CamNet at all sites, then start their Prefect workers again",
+        )
 
 
 def _publish(context: RunContext, content: dict[str, Any]) -> None:

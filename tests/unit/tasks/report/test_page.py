@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tasks.artifacts import Record
-from tasks.errors import InputError
+from tasks.errors import InputError, PermanentFault
 from tasks.report.data import Failure, ReportData, Score
 from tasks.report.page import report_html, totals, write_report
 from tasks.report.quality import quality_rows
@@ -20,6 +20,7 @@ from tests.services.sample_report import (
     partly_validated_card,
     sample_report,
 )
+from tests.services.small_disk import needs_root, small_disk
 
 SECTIONS = [
     "Plan and times",
@@ -278,3 +279,17 @@ def test_a_page_that_cannot_be_written_is_an_error_of_the_caller(tmp_path: Path)
     (tmp_path / "report.html").mkdir()
     with pytest.raises(InputError):
         write_report(empty_report(), tmp_path / "report.html")
+
+
+@needs_root
+def test_a_page_that_does_not_fit_on_the_disk_leaves_the_one_before(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", 64) as disk:
+        path = disk / "report.html"
+        path.write_text("the one before")
+        (disk / "ballast").write_bytes(bytes(52 * 1024))
+        with pytest.raises(PermanentFault, match=r"report\.html: cannot be written \(No space left.*free some space"):
+            write_report(empty_report(), path)
+        assert path.read_text() == "the one before"
+        (disk / "ballast").unlink()
+        write_report(empty_report(), path)
+        assert path.read_text().endswith("</html>")
