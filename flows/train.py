@@ -77,6 +77,7 @@ def train(context: RunContext, manifest: Artifact) -> TrainResult:
             manifest_digest=manifest_digest,
             start=unless_called_off(launcher_of(site.name, site.horovod)),
             unnamed=site.policy == "resident",
+            gpu=site.horovod.needs_gpu,
         )
     card = read_card(model / "card.json")
     create_markdown_artifact(card_markdown(card), key="model", description=f"Model {key}")

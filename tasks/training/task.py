@@ -36,6 +36,7 @@ def train_task(
     manifest_digest: str,
     start: Launch,
     unnamed: bool,
+    gpu: bool = False,
 ) -> ModelCard:
     """Run `tasks.training.train.train`; each epoch is a line of the log, each event a step of a progress artifact."""
     told = _Told(config, ranks)
@@ -52,6 +53,7 @@ def train_task(
         on_progress=told,
         start=start,
         unnamed=unnamed,
+        gpu=gpu,
     )
     told.show(100.0, f"best epoch {card.best_epoch} of {card.epochs_run}")
     return card
@@ -76,6 +78,9 @@ class _Told:
             log.info("goes on from a checkpoint: epoch %d, step %d", event["epoch"], event["step"])
         if event["event"] == "checkpoint-refused":
             log.warning("%s and is not used", event["cause"])
+        if event["event"] == "step-skipped":
+            told = (event["epoch"], event["step"], event["loss"], event["patches"])
+            log.warning("epoch %d, step %d is left out: loss %s with %s", *told)
         if event["event"] == "shard-refused":
             log.warning("%s %s and is not used", event["shard"], event["cause"])
         shown = progress_of(event, self._epochs)

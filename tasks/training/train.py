@@ -32,6 +32,7 @@ def train(
     on_progress: Progress | None = None,
     start: Launch = launch,
     unnamed: bool = False,
+    gpu: bool = False,
 ) -> ModelCard:
     """Train on the shards of one site with Horovod and leave a model folder at `output`.
 
@@ -59,6 +60,8 @@ def train(
         Runs the ranks: on this machine, unless something else is given.
     unnamed
         Whether the card numbers patients and shards instead of naming them.
+    gpu
+        Whether each rank must have a GPU.
 
     Returns
     -------
@@ -93,6 +96,7 @@ def train(
             key=key,
             manifest_digest=manifest_digest,
             unnamed=unnamed,
+            gpu=gpu,
         )
         job = _resumed(job, checkpoints)
         job_path = work / "job.json"

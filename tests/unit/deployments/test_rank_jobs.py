@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from deployments.rank_jobs import RankJobs
-from deployments.sites import Site, load_site
+from deployments.sites import HorovodSlots, Site, load_site
 from tasks.errors import InputError
 
 
@@ -55,3 +55,16 @@ def test_a_site_says_how_many_ranks_a_training_has(tmp_path: Path) -> None:
     site.write_text('name = "a"\nroot = "r"\n[horovod]\nlauncher = "slurm"\n')
     with pytest.raises(InputError, match=r"needs a table \[horovod.slurm\]"):
         load_site(site, workspace=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("horovod", "needs"),
+    [
+        ({}, False),
+        ({"gpu": True}, True),
+        ({"launcher": "slurm", "slurm": {"walltime": "1:00:00", "memory_mib": 1000}}, False),
+        ({"launcher": "slurm", "slurm": {"walltime": "1:00:00", "memory_mib": 1000, "gpus_per_node": 2}}, True),
+    ],
+)
+def test_a_site_that_promises_gpus_needs_them(horovod: dict[str, Any], needs: bool) -> None:
+    assert HorovodSlots.model_validate(horovod).needs_gpu is needs
