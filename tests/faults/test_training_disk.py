@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tasks.errors import ExitCode, PermanentFault
+from tasks.errors import PermanentFault
 from tasks.train_config import TrainConfig
 from tasks.training.checkpoint import CheckpointArrays, arrays_path, newest_checkpoint, read_arrays, write_checkpoint
-from tasks.training.train import train
+from tasks.training.job import TrainingJob
+from tasks.training.launcher import failure
 from tests.services.small_disk import needs_root, small_disk
-from tests.services.texture_shards import texture_cohort
 
 pytestmark = needs_root
 PAGE_BYTES = 4096
@@ -51,28 +51,16 @@ def test_a_checkpoint_that_does_not_fit_leaves_the_one_before(tmp_path: Path, pl
         assert read_arrays(folder, found).variables[0][0] == 2.0
 
 
-@pytest.mark.slow
-def test_a_training_whose_disk_fills_goes_on_when_there_is_room(tmp_path: Path) -> None:
-    shards = texture_cohort(tmp_path / "shards", rows=16)
-    config = TrainConfig(architecture="CamNetSmall", epochs=4, learning_rate=0.01, silence_s=300, measure_test=False)
-    with small_disk(tmp_path / "disk", 32 * 1024) as disk:
-        ballast = disk / "ballast"
-
-        def fill(event: dict[str, Any]) -> None:
-            if event["event"] == "epoch" and not ballast.exists():
-                _fill(ballast)
-
-        with pytest.raises(PermanentFault, match=r"No space left on device.*free some space") as caught:
-            train(config, shards, disk / "model", ranks=1, seed=4, key="k", on_progress=fill)
-        assert caught.value.exit_code == ExitCode.RETRY_LATER
-        assert str(disk) in str(caught.value)
-        assert list((disk / ".model.checkpoints").glob("checkpoint-*.json"))
-        ballast.unlink()
-        events: list[dict[str, Any]] = []
-        card = train(config, shards, disk / "model", ranks=1, seed=4, key="k", on_progress=events.append)
-        assert card.epochs_run == 4
-        [resumed] = [event for event in events if event["event"] == "resumed"]
-        assert resumed["epoch"] > 1
+def test_ranks_that_cannot_even_leave_their_error_are_told_from_killed_ones(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", 1024) as disk:
+        (disk / "ranks.log").touch()
+        job = TrainingJob(config=TrainConfig(), shards=(), work=disk, ranks=1, seed=0, key="k")
+        assert "died without a word" in str(failure(job, disk / "ranks.log", code=1, silence_s=None))
+        _fill(disk / "ballast")
+        fault = failure(job, disk / "ranks.log", code=1, silence_s=None)
+        assert type(fault) is PermanentFault
+        assert f"{disk}: the training ended, and the disk is full" in str(fault)
+        assert "goes on from its last checkpoint" in str(fault)
 
 
 def _fill(path: Path) -> None:
