@@ -118,7 +118,8 @@ def _train(folder: Path, threads: int) -> dict[str, float]:
         for batch in islice(batches, steps):
             count = len(batch.rows)
             waited += batch.waiting_s
-            np.asarray(step(batch.pixels, batch.label.astype(np.float32), ones[:count], plain[:count], scale))
+            losses, _ = step(batch.pixels, batch.label.astype(np.float32), ones[:count], plain[:count], scale)
+            np.asarray(losses)
             images += count
         return images
 

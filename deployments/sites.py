@@ -59,12 +59,20 @@ class HorovodSlots(Record):
     )
     slots: int = Field(2, ge=1, description="ranks at once of launcher = 'local'; a job's are in [horovod.slurm]")
     threads: int = Field(1, ge=1, description="CPU threads of each rank")
+    gpu: bool = Field(
+        False, description="whether each local rank must have a GPU; false: those without one take the CPU"
+    )
     slurm: RankJobs | None = Field(None, description="the job of launcher = 'slurm'")
 
     @property
     def most_ranks(self) -> int:
         """Ranks that a training has unless it asks for fewer."""
         return self.slurm.most_ranks if self.slurm and self.launcher == "slurm" else self.slots
+
+    @property
+    def needs_gpu(self) -> bool:
+        """Whether a rank without a GPU is a fault."""
+        return self.slurm.gpus_per_node > 0 if self.slurm and self.launcher == "slurm" else self.gpu
 
     @model_validator(mode="after")
     def _has_its_job(self) -> HorovodSlots:

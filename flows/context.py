@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from deployments.sites import Site, load_sites, site_named
+from flows.software import software
 from tasks.artifacts import Record
 from tasks.config import RunConfig
 
@@ -20,12 +21,15 @@ class RunContext(Record):
     execution
         ``embedded``: all stages run in this process's machine. ``deployed``: each stage is a Prefect
         deployment in the work pool of its site.
+    software
+        Of the coordinator; sites with another one refuse the run. None: not known.
     """
 
     config: RunConfig
     sites: dict[str, Site]
     workspace: Path
     execution: Literal["embedded", "deployed"] = "embedded"
+    software: str | None = None
 
     @property
     def run_folder(self) -> Path:
@@ -55,6 +59,7 @@ def make_context(config: RunConfig, workspace: Path, execution: Literal["embedde
         sites=load_sites(config.sites, workspace=workspace),
         workspace=workspace,
         execution=execution,
+        software=software(),
     )
     _ = context.source, context.trainer
     return context

@@ -6,6 +6,7 @@ import logging
 import time
 from pathlib import Path
 
+from flows.called_off import refuse_when_called_off
 from tasks.digests import file_digest
 from tasks.errors import RetryableFault
 from tasks.training.expected import (
@@ -60,11 +61,12 @@ def wait_for_expected(folder: Path, manifest_file_digest: str, *, patience_s: fl
     Raises
     ------
     RetryableFault
-        It did not come in time.
+        It did not come in time, or what would bring it has failed.
     """
     path, deadline = folder / EXPECTED_NAME, time.monotonic() + patience_s
     told = False
     while True:
+        refuse_when_called_off()
         expected = read_expected(path)
         if expected is not None and expected.manifest_file_digest == manifest_file_digest:
             return expected

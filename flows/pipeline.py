@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from prefect import flow
 
+from flows.at import at, both_at
 from flows.collect import collect
 from flows.context import RunContext, make_context
 from flows.explain import ExplainResult, explain
@@ -18,7 +19,7 @@ from flows.infer import InferResult, infer
 from flows.preprocess import PreprocessResult, preprocess
 from flows.report import report
 from flows.run_state import RunState
-from flows.site_flow import at, both_at, run_name
+from flows.site_flow import run_name
 from flows.stage import StageResult, stage
 from flows.train import TrainResult, train
 from tasks.artifacts import Artifact, Record
@@ -55,10 +56,10 @@ def _run_stages(context: RunContext) -> RunState:
 
 
 def _stage_and_train(context: RunContext, manifest: Artifact, progress: _Progress) -> TrainResult:
-    """Move the shards and train on them; as deployments at once, where the training follows arriving shards."""
+    """Move the shards and train on them; at once, where the training follows arriving shards."""
     source, trainer = context.source, context.trainer
     to_trainer = {"manifest": manifest, "destination": trainer.name}
-    if context.execution == "deployed" and context.config.train.arrival.follow:
+    if context.config.train.arrival.follow:
         trained = both_at(
             context,
             (source, stage, StageResult, to_trainer),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import getpass
+import logging
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,9 +13,11 @@ from dataclasses import dataclass
 from flows.slurm_commands import ask_slurm
 from tasks.errors import CamNetError, PermanentFault, RetryableFault
 
+log = logging.getLogger(__name__)
 _POLL_S = 0.5
 # After scancel: Slurm's KillWait, 30 s by default, and a little more.
 _GONE_S = 45.0
+_LINE = re.compile(r"\d+\|[A-Z_]+\|[^|]*\|[^|]*")
 _WAITING = {"PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT"}
 _ENDED = {
     "COMPLETED",
@@ -25,6 +29,9 @@ _ENDED = {
     "NODE_FAIL",
     "BOOT_FAIL",
     "OUT_OF_MEMORY",
+    "LAUNCH_FAILED",
+    "RECONFIG_FAIL",
+    "REVOKED",
 }
 
 
@@ -65,7 +72,11 @@ def status_of(name: str, before: JobStatus) -> JobStatus:
         return before if before.is_waiting else JobStatus(before.number, "UNKNOWN")
     if not told:
         return JobStatus(before.number, "GONE")
-    return min((_read(line) for line in told.splitlines()), key=lambda status: (status.is_waiting, int(status.number)))
+    known = [_read(line) for line in told.splitlines() if _LINE.fullmatch(line)]
+    if not known:  # a banner, or the words of a program that stands before squeue
+        log.warning("squeue says %r, which tells no job", told[:200])
+        return before if before.is_waiting else JobStatus(before.number, "UNKNOWN")
+    return min(known, key=lambda status: (status.is_waiting, int(status.number)))
 
 
 def _read(line: str) -> JobStatus:
@@ -104,6 +115,9 @@ def fault_of(ended: JobStatus, last: str) -> CamNetError | None:
         "PREEMPTED": "it was pre-empted",
         "NODE_FAIL": "a node failed",
         "BOOT_FAIL": "a node did not start",
+        "LAUNCH_FAILED": "a node could not start it",
+        "RECONFIG_FAIL": "a node could not be made ready",
+        "REVOKED": "another cluster took it",
         "GONE": "it has ended, and Slurm does not know how",
     }.get(ended.state)
     if cause is None:

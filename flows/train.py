@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 from prefect.artifacts import create_markdown_artifact
 
 from deployments.sites import HorovodSlots
+from flows.called_off import refuse_when_called_off
 from flows.context import RunContext
 from flows.expected_shards import sampled_entries, wait_for_expected
 from flows.site_flow import site_flow
@@ -22,7 +24,7 @@ from tasks.training.card import SCHEMA, ModelCard, read_card
 from tasks.training.expected import ExpectedShard
 from tasks.training.folder import CARD_NAME, CURVES_NAME, LOG_NAME, RELIABILITY_NAME, ROC_NAME, WEIGHTS_NAME
 from tasks.training.job import ShardOfJob
-from tasks.training.launcher import Launch, launch
+from tasks.training.launcher import Launch, Progress, launch
 from tasks.training.start_model import start_card
 from tasks.training.task import train_task
 from transfer.manifest import read_manifest
@@ -73,8 +75,9 @@ def train(context: RunContext, manifest: Artifact) -> TrainResult:
             seed=context.config.seed,
             key=key,
             manifest_digest=manifest_digest,
-            start=launcher_of(site.name, site.horovod),
+            start=unless_called_off(launcher_of(site.name, site.horovod)),
             unnamed=site.policy == "resident",
+            gpu=site.horovod.needs_gpu,
         )
     card = read_card(model / "card.json")
     create_markdown_artifact(card_markdown(card), key="model", description=f"Model {key}")
@@ -101,6 +104,21 @@ def launcher_of(site: str, slots: HorovodSlots) -> Launch:
     return launch
 
 
+def unless_called_off(start: Launch) -> Launch:
+    """Give a start that ends its ranks, after a checkpoint, when this stage is called off."""
+
+    def started(job_path: Path, *, log_path: Path, silence_s: float, on_progress: Progress | None = None) -> None:
+        def told(event: dict[str, Any]) -> None:
+            refuse_when_called_off()
+            if on_progress is not None:
+                on_progress(event)
+
+        refuse_when_called_off()
+        start(job_path, log_path=log_path, silence_s=silence_s, on_progress=told)
+
+    return started
+
+
 def training_key(context: RunContext, digests: list[str], ranks: int) -> str:
     """Content key of the training: of the shards' digests, the configuration, the ranks and the code."""
     config, site = context.config.train, context.trainer
@@ -125,7 +143,7 @@ def card_markdown(card: ModelCard) -> str:
     """Tell the essence of a model card."""
     lines = [f"# {card.architecture}, best epoch {card.best_epoch} of {card.epochs_run}", ""]
     for row in quality_rows(card):
-        where = row.split if row.centre == "all" else f"{row.split}, centre {row.centre}"
+        where = row.split_told if row.centre == "all" else f"{row.split_told}, centre {row.centre}"
         lines.append(f"- {where}: patch AUC {score(row.auc)} over {row.rows} patches of {row.patients} patients")
     lines.append(f"- {threshold_line(card)}")
     late = [shard for shard in card.shards if shard.first_epoch != 1]

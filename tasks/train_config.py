@@ -63,6 +63,12 @@ class TrainConfig(Settings):
     weight_decay: float = Field(
         0.0, ge=0, le=1, description="adamw, lamb, lars: share of the weights taken off, times rate"
     )
+    skip_steps: int = Field(
+        0,
+        ge=0,
+        le=1_000_000,
+        description="number of steps with a loss or gradient that is not finite that are left out; one more ends it",
+    )
     precision: Literal["float32", "float16", "bfloat16"] = Field(
         "float32", description="of the computation; weights stay float32"
     )
@@ -153,6 +159,8 @@ class TrainConfig(Settings):
             raise ValueError("head_epochs must be fewer than epochs (trainable = 'head' trains the head alone)")
         if self.start_from is not None and self.weights is not None:
             raise ValueError("start_from and weights exclude each other")
+        if self.skip_steps and self.precision == "float16":
+            raise ValueError("skip_steps is for float32 and bfloat16: infinite gradients are usual with float16")
         if self.decay == "step" and list(self.decay_epochs) != sorted(set(self.decay_epochs)):
             raise ValueError("decay_epochs must rise")
         if (self.decay == "step") != bool(self.decay_epochs):

@@ -55,7 +55,7 @@ def _table(found: list[ModelQuality]) -> Table:
                 str(model.folder),
                 model.architecture,
                 f"{model.best_epoch}/{model.epochs_run}",
-                row.split,
+                row.split_told,
                 row.centre,
                 *(count(number) for number in (row.patients, row.rows, row.tumour_rows)),
                 *("-" if figure is None else score(figure) for figure in measured),

@@ -79,6 +79,8 @@ class QualityRow(Record):
         Nothing of the model was chosen by this split.
     calibration_error
         Expected calibration error; like all that is None it is not measured by centre.
+    complete
+        Whether the split had all patches that were expected of it.
     """
 
     split: str
@@ -94,6 +96,12 @@ class QualityRow(Record):
     log_loss: Score
     brier: Score | None
     calibration_error: float | None
+    complete: bool = True
+
+    @property
+    def split_told(self) -> str:
+        """The split, and that some of its patches were missing."""
+        return self.split if self.complete else f"{self.split}, incomplete"
 
 
 class HeatmapRow(Record):

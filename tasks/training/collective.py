@@ -26,6 +26,8 @@ def average_gradients(gradients: list[tf.Tensor], compression: type[hvd.Compress
     As Horovod's ``DistributedGradientTape`` does, which could not average sums of the gradients of several tapes.
     """
     count = len(gradients)
+    if hvd.size() == 1:
+        return gradients
     return [
         # The same on all ranks, and another one when other layers train.
         hvd.allreduce(gradient, op=hvd.Average, compression=compression, name=f"gradient.{index}.of.{count}")

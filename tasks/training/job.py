@@ -44,6 +44,8 @@ class TrainingJob(Record):
         What is known of each of `shards`, some of which have not arrived; empty: all are there.
     unnamed
         Whether the card numbers patients and shards instead of naming them.
+    gpu
+        Whether each rank must have a GPU; else it takes the CPU where there is none.
     checkpoints
         Folder of the checkpoints; it outlives the attempt. None: none are written.
     resume
@@ -65,6 +67,7 @@ class TrainingJob(Record):
     key: str
     manifest_digest: str | None = None
     unnamed: bool = False
+    gpu: bool = False
     checkpoints: Path | None = None
     resume: CheckpointCard | None = None
     refused: tuple[str, ...] = ()

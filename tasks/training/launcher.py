@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -33,6 +34,7 @@ _POLL_S = 0.2
 # After the first rank has left an error, the others get this long to leave theirs.
 _LAST_WORDS_S = 2.0
 _LAST_LINES = 15
+_FULL_BYTES = 2**18
 _STOPS = (signal.SIGTERM, signal.SIGUSR1)
 # Ranks that were told to stop get this long for their step and a checkpoint.
 _STOP_S = 60.0
@@ -248,6 +250,13 @@ def failure(
     error = first_error(job.errors_folder)
     if error is not None:
         return error.exception(last, job.config)
+    if silence_s is None and shutil.disk_usage(job.work).free < _FULL_BYTES:
+        # A rank cannot even leave its error then.
+        return PermanentFault(
+            "the training ended, and the disk is full",
+            subject=job.work,
+            remedy="free some space there, then start the training again: it goes on from its last checkpoint",
+        )
     told = f"Last lines:\n{last}\n"
     if silence_s is not None:
         return RetryableFault(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import horovod.tensorflow as hvd
 import keras
 import tensorflow as tf
 
-from tasks.errors import InputError
+from tasks.errors import InputError, PermanentFault
 from tasks.training.arriving import ArrivingShards
 from tasks.training.checkpoint import CheckpointArrays, read_arrays
 from tasks.training.cohort import read_cohort
@@ -34,12 +35,14 @@ def run_rank(job: TrainingJob, stop: Stop) -> None:
     ------
     InputError
         The cohort or the configuration is wrong (see `read_cohort`, `build`, `train_epochs`).
+    PermanentFault
+        The site says that its ranks have GPUs, and TensorFlow sees none.
     IntegrityError
         A shard is not what its digest says, or the ranks ended with different weights.
     RetryableFault
         The ranks were told to stop.
     """
-    _configure_devices(job.threads)
+    _configure_devices(job)
     if hvd.size() != job.ranks:
         raise InputError(f"{hvd.size()} ranks were started for a job of {job.ranks}", remedy="use `camnet train`")
     resumed = read_arrays(job.checkpoints, job.resume) if job.checkpoints and job.resume else None
@@ -74,6 +77,15 @@ def run_rank(job: TrainingJob, stop: Stop) -> None:
         log.write("trained", best_epoch=trained.best_epoch)
         if hvd.rank() == 0:
             write_results(model, trained, cohort if arriving is None else arriving.cohort, job)
+
+
+def _refuse_cpus() -> None:
+    raise PermanentFault(
+        f"rank {hvd.rank()} sees no GPU, and the site promises one",
+        subject=f"node {socket.gethostname()}",
+        remedy="see `nvidia-smi` there, CUDA_VISIBLE_DEVICES, and that TensorFlow was built for CUDA; or take gpu, or "
+        "gpus_per_node, out of [horovod] of the site file to train on CPUs",
+    )
 
 
 def _open_log(model_folder: Path) -> TrainingLog:
@@ -116,12 +128,14 @@ def _verify_share(shards: Sequence[ShardOfJob], log: TrainingLog) -> None:
         log.progress("verify", shards=done + 1, of=len(own))
 
 
-def _configure_devices(threads: int) -> None:
-    tf.config.threading.set_intra_op_parallelism_threads(threads)
+def _configure_devices(job: TrainingJob) -> None:
+    tf.config.threading.set_intra_op_parallelism_threads(job.threads)
     # Horovod's operations wait for the other ranks; with one thread they would block all else.
     tf.config.threading.set_inter_op_parallelism_threads(2)
     tf.config.experimental.enable_op_determinism()
     devices = tf.config.list_physical_devices("GPU")
+    if job.gpu and not devices:
+        _refuse_cpus()
     if devices:
         own = devices[hvd.local_rank() % len(devices)]
         tf.config.set_visible_devices([own], "GPU")

@@ -40,7 +40,7 @@ def make_optimizer(config: TrainConfig, model: keras.Model) -> keras.optimizers.
 
 def make_train_step(
     config: TrainConfig, model: keras.Model, optimizer: keras.optimizers.Optimizer
-) -> Callable[..., tf.Tensor]:
+) -> Callable[..., tuple[tf.Tensor, tf.Tensor]]:
     """Compile a step: change the patches, forward, backward, average over the ranks, update.
 
     Horovod averages gradients over ranks. So each rank's loss is the sum over its own patches, divided by the
@@ -52,15 +52,17 @@ def make_train_step(
     -------
     Callable
         ``step(pixels uint8 (n, p, p, 3), label float32 (n,), weight float32 (n,), changes float32 (n, 10),
-        scale float32 ())`` → float32 (n,), the loss of each of this rank's patches before its weight. `scale` is
-        ranks / patches of all ranks; `changes` are left alone without ``train.augment``. With ``xla`` forward and
-        backward are compiled; the averaging stays outside, because Horovod has no kernels for XLA on CPUs.
+        scale float32 ())`` → float32 (n,), the loss of each of this rank's patches before its weight, and whether the
+        step was used. `scale` is ranks / patches of all ranks; `changes` are left alone without ``train.augment``. With
+        ``xla`` forward and backward are compiled; the averaging stays outside, because Horovod has no kernels for XLA
+        on CPUs. With ``skip_steps`` a step whose averaged gradients are not finite changes nothing, on no rank.
     """
     compression = hvd.Compression.fp16 if config.compression == "float16" else hvd.Compression.none
     side = model.input_shape[1]
     part = _part_gradients(config, model, optimizer)
     sources = tensors(model.trainable_variables)
     parts = config.accumulate_steps
+    statistics = tensors(model.non_trainable_variables)
     signature = [
         tf.TensorSpec((None, side, side, 3), tf.uint8),
         tf.TensorSpec((None,), tf.float32),
@@ -70,15 +72,28 @@ def make_train_step(
     ]
 
     @tf.function(input_signature=signature, jit_compile=False)
-    def step(pixels: tf.Tensor, label: tf.Tensor, weight: tf.Tensor, changes: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:
+    def step(
+        pixels: tf.Tensor, label: tf.Tensor, weight: tf.Tensor, changes: tf.Tensor, scale: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        before = [tf.identity(one) for one in statistics] if config.skip_steps else []
         if parts == 1:
             loss, gradients = part(pixels, label, weight, changes, scale)
         else:
             loss, gradients = _accumulated(part, sources, parts, (pixels, label, weight, changes), scale)
-        optimizer.apply(average_gradients(gradients, compression), model.trainable_variables)
-        return loss
+        gradients = average_gradients(gradients, compression)
+        if not config.skip_steps:
+            optimizer.apply(gradients, model.trainable_variables)
+            return loss, tf.constant(True)
+        # What is not finite on one rank is not finite in the average, so that all ranks decide alike.
+        used = tf.reduce_all([tf.reduce_all(tf.math.is_finite(gradient)) for gradient in gradients])
+        if used:
+            optimizer.apply(gradients, model.trainable_variables)
+        else:
+            for variable, value in zip(statistics, before, strict=True):
+                variable.assign(value)
+        return loss, used
 
-    compiled: Callable[..., tf.Tensor] = step
+    compiled: Callable[..., tuple[tf.Tensor, tf.Tensor]] = step
     return compiled
 
 

@@ -37,6 +37,7 @@ def train_task(
     manifest_digest: str,
     start: Launch,
     unnamed: bool,
+    gpu: bool = False,
 ) -> ModelCard:
     """Run `tasks.training.train.train`; each epoch is a line of the log, each event a step of a progress artifact."""
     told = _Told(config, ranks)
@@ -53,6 +54,7 @@ def train_task(
         on_progress=told,
         start=start,
         unnamed=unnamed,
+        gpu=gpu,
     )
     told.show(100.0, f"best epoch {card.best_epoch} of {card.epochs_run}")
     return card
@@ -63,8 +65,12 @@ class _Told:
 
     def __init__(self, config: TrainConfig, ranks: int) -> None:
         self._head, self._epochs = f"{config.architecture}, {ranks} ranks", config.epochs
-        # The function is typed for asynchronous callers too.
-        self._artifact = cast("UUID", create_progress_artifact(0.0, key="training", description=self._head))
+        self._artifact: UUID | None = None
+        try:
+            # The function is typed for asynchronous callers too.
+            self._artifact = cast("UUID", create_progress_artifact(0.0, key="training", description=self._head))
+        except Exception as error:  # whatever its client raises
+            log.warning("the Prefect server was not told: %s", error)
 
     def __call__(self, event: dict[str, Any]) -> None:
         if event["event"] == "epoch":
@@ -76,14 +82,19 @@ class _Told:
             log.warning("%s", reset.sentence())
         if event["event"] == "checkpoint-refused":
             log.warning("%s and is not used", event["cause"])
+        if event["event"] == "step-skipped":
+            told = (event["epoch"], event["step"], event["loss"], event["patches"])
+            log.warning("epoch %d, step %d is left out: loss %s with %s", *told)
         if event["event"] == "shard-refused":
             log.warning("%s %s and is not used", event["shard"], event["cause"])
-        told = progress_of(event, self._epochs)
-        if told is not None:
-            self.show(*told)
+        shown = progress_of(event, self._epochs)
+        if shown is not None:
+            self.show(*shown)
 
     def show(self, percent: float, words: str) -> None:
         """Change the artifact; a training goes on also when the server does not hear of it."""
+        if self._artifact is None:
+            return
         try:
             update_progress_artifact(self._artifact, progress=percent, description=f"{self._head}: {words}")
         except Exception as error:  # whatever its client raises

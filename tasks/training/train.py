@@ -33,6 +33,7 @@ def train(
     on_progress: Progress | None = None,
     start: Launch = launch,
     unnamed: bool = False,
+    gpu: bool = False,
 ) -> ModelCard:
     """Train on the shards of one site with Horovod and leave a model folder at `output`.
 
@@ -60,6 +61,8 @@ def train(
         Runs the ranks: on this machine, unless something else is given.
     unnamed
         Whether the card numbers patients and shards instead of naming them.
+    gpu
+        Whether each rank must have a GPU.
 
     Returns
     -------
@@ -94,6 +97,7 @@ def train(
             key=key,
             manifest_digest=manifest_digest,
             unnamed=unnamed,
+            gpu=gpu,
         )
         log_path = output.with_name(f"{output.name}.ranks.log")
         job = run_ranks(job, checkpoints, start=start, log_path=log_path, on_progress=on_progress)

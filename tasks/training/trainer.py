@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 
@@ -30,6 +31,8 @@ from tasks.training.stain import SlideStains
 from tasks.training.step import make_optimizer, make_train_step
 from tasks.training.stop import Stop
 
+_ranks_log = logging.getLogger("tasks.training")
+
 
 class Trainer:
     """Runs epochs of one training on this rank.
@@ -45,7 +48,10 @@ class Trainer:
     measures
         How wrong the network was about each row, for importance.
     sums
-        (3,) what this rank has added up in that epoch: loss, seconds of waiting for input, seconds.
+        (4,) what this rank has added up in that epoch: loss, seconds of waiting for input, seconds, and the patches of
+        all ranks in steps that were left out.
+    skipped
+        Number of steps that were left out since the ranks started.
     """
 
     def __init__(
@@ -62,7 +68,7 @@ class Trainer:
         self.measures = Measures(job.config, rows.label, job.seed)
         self.take_rows(rows, stains)
         self._done: tuple[EpochPart, ...] = ()
-        self.steps_done, self.sums = 0, np.zeros(3)
+        self.steps_done, self.sums, self.skipped = 0, np.zeros(4), 0
 
     @property
     def parts(self) -> tuple[EpochPart, ...]:
@@ -132,21 +138,23 @@ class Trainer:
             return None
         all_rows, seconds = plan.rows_before + int(plan.all_rows.sum()), float(self.sums[2])
         loss, waiting_s = collective.total([self.sums[0], self.sums[1] / hvd.size()]).tolist()
+        used_rows = all_rows - int(self.sums[3])
         return {
-            "loss": loss / all_rows,
+            "loss": loss / used_rows if used_rows else None,
             "learning_rate": rate.at(epoch * rate.steps_per_epoch - 1),
             "steps": plan.first_step + plan.steps,
             "seconds": round(seconds, 3),
             "patches_per_s": round(all_rows / seconds, 1),
             "waiting_s": round(waiting_s, 3),
             "waiting_share": round(waiting_s / seconds, 4),
+            **({"rows_left_out": float(all_rows - used_rows)} if self._job.config.skip_steps else {}),
             **self.measures.row(draws),
         }
 
     def finish_epoch(self) -> None:
         """Be done with an epoch: what `run_epoch` has kept for going on within it is given up."""
         self.measures.end_epoch()
-        self.steps_done, self.sums, self._done = 0, np.zeros(3), ()
+        self.steps_done, self.sums, self._done = 0, np.zeros(4), ()
 
     @property
     def _step_rows(self) -> int:
@@ -191,7 +199,8 @@ class Trainer:
             self.optimizer.learning_rate.assign(rate.at(place))
             all_rows = int(rest.all_rows[step - rest.first_step])
             scale, rows_done = hvd.size() / all_rows, rows_done + all_rows
-            self.sums[0] += self._train_batch(batch, epoch, step, scale, weight[batch.rows])
+            loss = self._train_batch(batch, epoch, step, scale, weight[batch.rows])
+            self.sums[0 if loss is not None else 3] += all_rows if loss is None else loss
             self.sums[1] += batch.waiting_s
             self.sums[2] = time.monotonic() - began
             self.steps_done = step + 1
@@ -207,7 +216,8 @@ class Trainer:
 
     def _train_batch(
         self, batch: Batch, epoch: int, step: int, scale: float, draw_weight: NDArray[np.float32]
-    ) -> float:
+    ) -> float | None:
+        """Give the loss of this rank's patches; None: the step is left out, on all ranks."""
         count, class_weight = len(batch.rows), self._class_weight[batch.label]
         weight = class_weight * draw_weight
         if self._job.config.augment:
@@ -217,11 +227,21 @@ class Trainer:
         else:
             changes = augment.no_changes(count)
         label = batch.label.astype(np.float32)
-        losses = np.asarray(self._step(batch.pixels, label, weight, changes, tf.constant(scale, tf.float32)))
+        told, used = self._step(batch.pixels, label, weight, changes, tf.constant(scale, tf.float32))
+        losses = np.asarray(told)
         loss = float(np.sum(weight * losses, dtype=np.float64))
-        if not np.isfinite(loss):
+        if not used and self.skipped < self._job.config.skip_steps:
+            self.skipped += 1
+            patches = self._rows.describe(batch.rows)
+            # The log travels with the model; of a resident site it names nobody.
+            told_of = f"{count} patches" if self._job.unnamed else patches
+            self._log.write("step-skipped", epoch=epoch, step=step + 1, loss=str(loss), patches=told_of)
+            _ranks_log.warning("epoch %d, step %d is left out; loss %s of %s", epoch, step + 1, loss, patches)
+            return None
+        if not np.isfinite(loss) or not used:
+            after = f", after {self.skipped} steps that were left out" if self.skipped else ""
             raise InputError(
-                f"the loss became {loss} in epoch {epoch}, step {step + 1}, on rank {hvd.rank()} "
+                f"the loss became {loss} in epoch {epoch}, step {step + 1}, on rank {hvd.rank()}{after} "
                 f"({self._rows.describe(batch.rows)})",
                 remedy="lower train.learning_rate or set train.warmup_epochs; if it stays, look at these patches",
             )

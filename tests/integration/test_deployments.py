@@ -138,8 +138,8 @@ COORDINATOR = """
 import json
 import sys
 from prefect import flow
+from flows.at import at
 from flows.context import RunContext
-from flows.site_flow import at
 from flows.train import TrainResult, train
 from tasks.artifacts import Artifact
 

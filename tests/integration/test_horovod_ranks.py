@@ -73,6 +73,13 @@ def test_ranks_that_started_differently_hold_equal_weights_after_three_steps(ran
         np.testing.assert_allclose(first, expected, atol=1e-6)
 
 
+def test_a_step_that_is_not_finite_on_one_rank_changes_nothing_on_any(ranks: Found) -> None:
+    for found in ranks:
+        assert found["skip_used"].tolist() == [False, True]
+        assert found["skip_changed"].tolist() == [False, True]
+        assert found["skip_finite"]
+
+
 def test_keras_fit_with_the_distributed_optimizer_averages(ranks: Found) -> None:
     untrained = plain_network(seed=3).get_weights()
     for first, second, before in zip(*(arrays(found, "fit_") for found in ranks), untrained, strict=True):

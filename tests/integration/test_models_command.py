@@ -7,13 +7,13 @@ from pathlib import Path
 
 from tasks.training.card import write_card
 from tests.services.camnet_cli import camnet
-from tests.services.sample_report import sample_card
+from tests.services.sample_report import partly_validated_card, sample_card
 
 
 def test_models_are_compared_and_a_damaged_one_is_named(tmp_path: Path) -> None:
-    for name in ("fold-0", "fold-1"):
+    for name, card in (("fold-0", sample_card()), ("fold-1", partly_validated_card())):
         (tmp_path / name).mkdir()
-        write_card(tmp_path / name / "card.json", sample_card())
+        write_card(tmp_path / name / "card.json", card)
     done = camnet("models", tmp_path)
     assert (done.code, done.errors) == (0, "")
     head, *lines = done.output.splitlines()
@@ -29,6 +29,7 @@ def test_models_are_compared_and_a_damaged_one_is_named(tmp_path: Path) -> None:
         "AUC",
     ]
     assert len(lines) == 2 * 7
+    assert [line.split()[3:5] for line in lines[7:10]] == [["validation,", "incomplete"]] * 3
     auc = sample_card().metrics[0].auc
     assert auc is not None
     assert lines[0].split()[:9] == [

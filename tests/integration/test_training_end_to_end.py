@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 
-from tasks.errors import InputError, IntegrityError
+from tasks.errors import InputError, IntegrityError, PermanentFault
 from tasks.inference.predict import score_patches
 from tasks.patches.store import open_shard
 from tasks.train_config import TrainConfig
@@ -149,11 +149,26 @@ def test_a_leaking_patient_stops_the_training_and_an_older_model_stays(tmp_path:
     assert (tmp_path / "model" / "card.json").read_text() == "older"
 
 
-def test_a_loss_that_is_not_a_number_stops_all_ranks_and_names_the_step(tmp_path: Path) -> None:
+@pytest.mark.parametrize("skip_steps", [0, 2])
+def test_a_loss_that_is_not_a_number_stops_all_ranks_and_names_the_step(tmp_path: Path, skip_steps: int) -> None:
     shards = texture_cohort(tmp_path / "shards", rows=32)
-    config = CONFIG.model_copy(update={"learning_rate": 1e30})
-    with pytest.raises(InputError, match=r"loss became (nan|inf) in epoch \d, step \d, on rank \d \(patient_00\d.*row"):
-        train(config, shards, tmp_path / "model", ranks=2, key="k")
+    config = CONFIG.model_copy(update={"learning_rate": 1e30, "skip_steps": skip_steps})
+    events: list[Any] = []
+    after = ", after 2 steps that were left out" if skip_steps else ""
+    said = rf"loss became (nan|inf) in epoch \d, step \d, on rank \d{after} \(patient_00\d.*row"
+    with pytest.raises(InputError, match=said):
+        train(config, shards, tmp_path / "model", ranks=2, key="k", on_progress=events.append)
+    assert not (tmp_path / "model").exists()
+    skipped = [event for event in events if event["event"] == "step-skipped"]
+    assert len(skipped) == skip_steps
+    assert all("patient_00" in event["patches"] for event in skipped)
+
+
+def test_a_site_that_promises_gpus_does_not_train_on_cpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")  # also on a machine that has one
+    shards = texture_cohort(tmp_path / "shards", rows=32)
+    with pytest.raises(PermanentFault, match=r"rank 0 sees no GPU, and the site promises one.*nvidia-smi"):
+        train(CONFIG, shards, tmp_path / "model", ranks=1, key="k", gpu=True)
     assert not (tmp_path / "model").exists()
 
 

@@ -24,7 +24,7 @@ def endless_training(folder: Path, horovod: dict[str, Any]) -> dict[str, Any]:
             "name": "endless",
             "cohort": {"slides": str(folder)},
             "stages": {"preprocess": "site-b", "train": "site-b"},
-            "train": {"architecture": "CamNetSmall", "epochs": 10_000, "learning_rate": 1e-4, "silence_s": 120},
+            "train": {"architecture": "CamNetSmall", "epochs": 10_000, "learning_rate": 1e-4, "silence_s": 300},
         }
     )
     patches = folder / "site-b" / "endless" / "patches"

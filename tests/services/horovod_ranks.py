@@ -6,6 +6,7 @@ Every rank has data and first weights of its own, so that nothing is equal by ac
 from __future__ import annotations
 
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from tasks.train_config import TrainConfig
 from tasks.training import collective
 from tasks.training.augment import no_changes
 from tasks.training.metrics import Scores, area_under_curve
-from tasks.training.step import make_train_step
+from tasks.training.step import make_optimizer, make_train_step
 
 SIDE_PX = 16
 RATE = 0.05
@@ -64,7 +65,7 @@ def logits_of(rank: int) -> NDArray[np.float64]:
 def main(folder: Path) -> None:
     """Run all measurements of one rank."""
     hvd.init()
-    found = {**_gradients(), **_three_steps(), **_fit(), **_statistics(), **_scores(), **_unequal()}
+    found = {**_gradients(), **_three_steps(), **_skipped(), **_fit(), **_statistics(), **_scores(), **_unequal()}
     np.savez(folder / f"rank-{hvd.rank()}.npz", **found)
     hvd.shutdown()
 
@@ -104,6 +105,26 @@ def _descend(steps: int, **config: object) -> tuple[list[NDArray[np.float32]], l
         step(pixels, label, np.ones_like(label), no_changes(len(label)), scale)
     after = model.get_weights()
     return after, [(b - a) / RATE for a, b in zip(after, before, strict=True)]
+
+
+def _skipped() -> dict[str, Any]:
+    """Take a step that is not finite on rank 1 alone, and then a good one."""
+    model = normalised_network(seed=3)
+    config = TrainConfig(skip_steps=1)
+    optimizer = make_optimizer(config, model)
+    step = make_train_step(config, model, optimizer)
+    pixels, label = batch_of(hvd.rank())
+    scale = tf.constant(hvd.size() / sum(BATCH_ROWS), tf.float32)
+    states = [[variable.numpy() for variable in (*model.variables, *optimizer.variables)]]
+    used = []
+    for bad in (True, False):
+        weight = np.full_like(label, np.inf if bad and hvd.rank() == 1 else 1)
+        used.append(bool(step(pixels, label, weight, no_changes(len(label)), scale)[1]))
+        states.append([variable.numpy() for variable in (*model.variables, *optimizer.variables)])
+    changed = [
+        not all(np.array_equal(one, other) for one, other in zip(*pair, strict=True)) for pair in pairwise(states)
+    ]
+    return {"skip_used": used, "skip_changed": changed, "skip_finite": all(np.all(np.isfinite(v)) for v in states[-1])}
 
 
 def _fit() -> dict[str, Any]:

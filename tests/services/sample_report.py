@@ -225,6 +225,13 @@ def _model() -> dict[str, str]:
     }
 
 
+def partly_validated_card() -> ModelCard:
+    """Give the same card, of a model some of whose validation shards had not come."""
+    card = sample_card()
+    metrics = tuple(one.model_copy(update={"complete": one.split != "validation"}) for one in card.metrics)
+    return card.model_copy(update={"metrics": metrics})
+
+
 def sample_card() -> ModelCard:
     """Card of a model that was validated on two centres and tested on three, one of which has no tumour."""
     validation = _scores(seed=1, patients=8, centres=2)

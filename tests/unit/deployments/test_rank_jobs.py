@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from deployments.rank_jobs import RankJobs
-from deployments.sites import Site, load_site
+from deployments.sites import HorovodSlots, Site, load_site
 from tasks.errors import InputError
 
 
@@ -62,3 +62,16 @@ def test_what_is_left_is_started_with_as_many_ranks_on_each_node() -> None:
     assert [wanted.startable(left) for left in range(8)] == [0, 1, 2, 2, 4, 4, 6, 6]
     for left in range(1, 8):
         assert wanted.nodes_for(wanted.startable(left)) <= 3
+
+
+@pytest.mark.parametrize(
+    ("horovod", "needs"),
+    [
+        ({}, False),
+        ({"gpu": True}, True),
+        ({"launcher": "slurm", "slurm": {"walltime": "1:00:00", "memory_mib": 1000}}, False),
+        ({"launcher": "slurm", "slurm": {"walltime": "1:00:00", "memory_mib": 1000, "gpus_per_node": 2}}, True),
+    ],
+)
+def test_a_site_that_promises_gpus_needs_them(horovod: dict[str, Any], needs: bool) -> None:
+    assert HorovodSlots.model_validate(horovod).needs_gpu is needs

@@ -7,11 +7,20 @@ from pathlib import Path
 import pytest
 
 from tasks.artifacts import Record
-from tasks.errors import InputError
+from tasks.errors import InputError, PermanentFault
 from tasks.report.data import Failure, ReportData, Score
 from tasks.report.page import report_html, totals, write_report
+from tasks.report.quality import quality_rows
 from tests.services.html_page import Page
-from tests.services.sample_report import HOSTILE_NAME, SPECIMENS, UNREADABLE, empty_report, sample_report
+from tests.services.sample_report import (
+    HOSTILE_NAME,
+    SPECIMENS,
+    UNREADABLE,
+    empty_report,
+    partly_validated_card,
+    sample_report,
+)
+from tests.services.small_disk import needs_root, small_disk
 
 SECTIONS = [
     "Plan and times",
@@ -221,6 +230,15 @@ def test_the_quality_of_the_model_is_told_by_split_and_centre(page: Page, data: 
     assert said.count("one class only") == 1
 
 
+def test_a_validation_in_part_is_marked(page: Page, data: ReportData, folder: Path) -> None:
+    told = "Some of its shards had not come when it was measured"
+    assert told not in page.section("training")
+    partly = data.model_copy(update={"quality": quality_rows(partly_validated_card())})
+    said = Page(report_html(partly, folder)).section("training")
+    assert said.count(told) == 1
+    assert said.count("validation, incomplete") == 3
+
+
 def test_pictures_that_stay_at_their_site_are_named(data: ReportData, folder: Path) -> None:
     kept, *others = data.heatmaps
     away = tuple(row.model_copy(update={"heatmap": None, "panel": None}) for row in others)
@@ -261,3 +279,17 @@ def test_a_page_that_cannot_be_written_is_an_error_of_the_caller(tmp_path: Path)
     (tmp_path / "report.html").mkdir()
     with pytest.raises(InputError):
         write_report(empty_report(), tmp_path / "report.html")
+
+
+@needs_root
+def test_a_page_that_does_not_fit_on_the_disk_leaves_the_one_before(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", 64) as disk:
+        path = disk / "report.html"
+        path.write_text("the one before")
+        (disk / "ballast").write_bytes(bytes(52 * 1024))
+        with pytest.raises(PermanentFault, match=r"report\.html: cannot be written \(No space left.*free some space"):
+            write_report(empty_report(), path)
+        assert path.read_text() == "the one before"
+        (disk / "ballast").unlink()
+        write_report(empty_report(), path)
+        assert path.read_text().endswith("</html>")

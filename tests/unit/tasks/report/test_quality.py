@@ -7,7 +7,7 @@ import pytest
 from tasks.errors import InputError, IntegrityError
 from tasks.report.quality import find_models, model_quality, quality_rows, threshold_line
 from tasks.training.card import Threshold, write_card
-from tests.services.sample_report import sample_card
+from tests.services.sample_report import partly_validated_card, sample_card
 
 
 @pytest.fixture
@@ -28,6 +28,12 @@ def test_a_split_is_followed_by_its_centres() -> None:
     assert rows[0].rows == rows[1].rows + rows[2].rows == 4000
     assert rows[0].sensitivity is not None
     assert (rows[1].sensitivity, rows[1].calibration_error) == (None, None)
+
+
+def test_a_split_that_was_measured_in_part_is_marked() -> None:
+    rows = quality_rows(partly_validated_card())
+    assert [row.split_told for row in rows] == ["validation, incomplete"] * 3 + ["test"] * 4
+    assert [row.complete for row in rows] == [False] * 3 + [True] * 4
 
 
 def test_the_threshold_is_told_with_its_reason() -> None:

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from pydantic import ValidationError
 
 from tasks.digests import file_digest
 from tasks.errors import InputError, IntegrityError
 from tasks.train_config import TrainConfig
+from tasks.training.checkpoint import CheckpointArrays, newest_checkpoint, write_checkpoint
 from tasks.training.job import ShardOfJob, TrainingJob, read_job, verify_shard, write_job
 
 
@@ -31,6 +34,15 @@ def test_a_job_expects_what_it_follows(tmp_path: Path) -> None:
     assert TrainingJob.model_validate({**following, "expected": [expected]}).expected[0].rows == 2
     with pytest.raises(ValidationError, match="no other does"):
         TrainingJob.model_validate({**alone.model_dump(), "expected": [expected]})
+
+
+def test_a_checkpoint_of_other_ranks_is_of_another_training(tmp_path: Path) -> None:
+    two, four = job(tmp_path), job(tmp_path).model_copy(update={"ranks": 4})
+    arrays = CheckpointArrays([], [], [], np.empty(0), np.zeros((2, 4)), np.empty((0, 0), "f4"), log="")
+    facts: dict[str, Any] = {"number": 1, "ranks": 2, "epoch": 1, "step": 0, "trainable": "all", "best_epoch": 0}
+    card = write_checkpoint(tmp_path, arrays, training=two.identity, **facts)
+    assert newest_checkpoint(tmp_path, two.identity) == (card, ())
+    assert newest_checkpoint(tmp_path, four.identity) == (None, ("checkpoint-000001 is of another training",))
 
 
 def test_a_relative_work_folder_is_refused() -> None:

@@ -1,5 +1,11 @@
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
+
+from tasks.train_config import TrainConfig
+from tasks.training import task
 from tasks.training.task import epoch_line, progress_of
 
 EPOCH = {"event": "epoch", "epoch": 2, "epochs": 4, "loss": 0.5, "validation_auc": 0.9, "patches_per_s": 80.4}
@@ -26,3 +32,28 @@ def test_an_epoch_tells_which_shards_it_had_while_others_arrive() -> None:
     assert epoch_line(EPOCH | {"shards": 5, "shards_expected": 5, "validation_complete": True}) == epoch_line(EPOCH)
     waiting = {"event": "waiting", "epoch": 3, "shards": 3, "why": "the last epochs need all shards"}
     assert progress_of(waiting, 4) == (50.0, "epoch 3/4 waits: the last epochs need all shards")
+
+
+@pytest.mark.parametrize("away_from", ["create_progress_artifact", "update_progress_artifact"])
+def test_a_training_goes_on_without_the_server(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, away_from: str
+) -> None:
+    asked: list[str] = []
+
+    def answer(*arguments: Any, **options: Any) -> str:  # noqa: ANN401  # as the client's
+        return "id"
+
+    def away(*arguments: Any, **options: Any) -> str:  # noqa: ANN401  # as the client's
+        asked.append(away_from)
+        raise OSError("no route")
+
+    monkeypatch.setattr(task, "create_progress_artifact", answer)
+    monkeypatch.setattr(task, "update_progress_artifact", answer)
+    monkeypatch.setattr(task, away_from, away)
+    caplog.set_level("INFO", task.__name__)
+    told = task._Told(TrainConfig(epochs=4), ranks=2)
+    told(EPOCH | {"waiting_s": 1.0, "seconds": 2.0})
+    told.show(100.0, "done")
+    assert len(asked) == (1 if away_from.startswith("create") else 2)
+    assert "the Prefect server was not told: no route" in caplog.text
+    assert "epoch 2/4: loss 0.500" in caplog.text
