@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -38,27 +39,30 @@ def shards(workspace: Path) -> dict[str, str]:
     return {str(path.relative_to(root)): file_digest(path) for path in sorted(root.rglob("*.patches.h5"))}
 
 
-@pytest.mark.parametrize("after", ["preprocessed", "staged", "training"])
-def test_a_killed_run_is_finished_by_the_next_one(after: str, tmp_path: Path) -> None:
+def test_a_run_that_is_killed_after_each_stage_is_finished_by_the_next_one(tmp_path: Path) -> None:
     small_cohort(tmp_path / "cohort", slides=8, side_px=1280)
     config, workspace = write_config(tmp_path / "run.toml", tmp_path / "cohort"), tmp_path / "ws"
     environment = {**os.environ, "CAMNET_TEST_MARK": str(workspace)}
     command = [str(Path(sys.executable).with_name("camnet")), "run", "-c", str(config), "-w", str(workspace)]
-    run = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        wait_until(lambda: has_come_to(after, workspace), run)
-    finally:
-        run.send_signal(signal.SIGKILL)
-        run.wait()
-    deadline = time.monotonic() + 60
-    while processes_of(workspace) and time.monotonic() < deadline:
-        time.sleep(0.5)
-    assert processes_of(workspace) == []
-    arrived = shards(workspace)
+    arrived: dict[str, str] = {}
+    for point in ("preprocessed", "staged", "training"):
+        run = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            wait_until(partial(has_come_to, point, workspace), run)
+        finally:
+            run.send_signal(signal.SIGKILL)
+            run.wait()
+        deadline = time.monotonic() + 60
+        while processes_of(workspace) and time.monotonic() < deadline:
+            time.sleep(0.5)
+        assert processes_of(workspace) == []
+        assert arrived.items() <= shards(workspace).items()
+        arrived = shards(workspace)
+    assert arrived
 
     done = camnet("run", "-c", config, "-w", workspace)
     assert done.code == ExitCode.DONE, done.errors
-    assert arrived.items() <= shards(workspace).items()
+    assert arrived == shards(workspace)
     leftovers = [path for path in workspace.rglob("*.part") if "prefect" not in path.parts]
     assert leftovers == []
 

@@ -17,7 +17,7 @@ from tests.services.small_disk import needs_root, small_disk
 
 pytestmark = needs_root
 PAGE_BYTES = 4096
-FACTS: dict[str, Any] = {"training": "t", "epoch": 1, "step": 0, "trainable": "all", "best_epoch": 0}
+FACTS: dict[str, Any] = {"training": "t", "ranks": 1, "epoch": 1, "step": 0, "trainable": "all", "best_epoch": 0}
 
 
 def arrays(value: float) -> CheckpointArrays:
