@@ -239,7 +239,7 @@ class Trainer:
             _ranks_log.warning("epoch %d, step %d is left out; loss %s of %s", epoch, step + 1, loss, patches)
             return None
         if not np.isfinite(loss) or not used:
-            after = f", after {self.skipped} steps that were left out" if self.skipped else ""
+            after = f", {self.skipped} left out before" if self.skipped else ""
             raise InputError(
                 f"the loss became {loss} in epoch {epoch}, step {step + 1}, on rank {hvd.rank()}{after} "
                 f"({self._rows.describe(batch.rows)})",
