@@ -13,6 +13,7 @@ demo:
 	@$(VENV)/bin/camnet demo --workspace $(WORKSPACE)
 
 # Most tests wait more than they work: two processes. Those of whole stages use both cores, and run alone.
+# Files in their order: a file of one long test would be the last otherwise, and keep one process waiting.
 UNIT = tests/unit tests/test_architecture.py
 FAULTS = tests/contract tests/faults
 TWO = -n 2 --dist loadfile
@@ -20,7 +21,7 @@ TWO = -n 2 --dist loadfile
 test: lint
 ifeq ($(PYTEST_ARGS),)
 	@$(VENV)/bin/python -m pytest $(TWO) $(UNIT)
-	@$(VENV)/bin/python -m pytest $(TWO) $(FAULTS)
+	@$(VENV)/bin/python -m pytest $(TWO) --no-loadscope-reorder $(FAULTS)
 	@$(VENV)/bin/python -m pytest tests/integration
 else
 	@$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
