@@ -247,9 +247,8 @@ def failure(
         With how many ranks of so many that are left the training can be started again.
     """
     last = last_lines(log_path)
-    error, dead = first_error(job.errors_folder), RollCall(job.roll_folder).dead(job.ranks)
-    # mpirun tells the other ranks to stop when one has died: that is what ended the training.
-    if error is not None and not (dead and error.is_stop):
+    error = first_error(job.errors_folder)
+    if error is not None:
         return error.exception(last, job.config)
     if silence_s is None and shutil.disk_usage(job.work).free < _FULL_BYTES:
         # A rank cannot even leave its error then.
@@ -265,6 +264,7 @@ def failure(
             subject=log_path,
             remedy="look at the last lines; raise train.silence_s if epochs are slow",
         )
+    dead = RollCall(job.roll_folder).dead(job.ranks)
     which = "".join(f"rank {rank}; " for rank in dead)
     of_code = "" if code is None else f"exit code {code}; "
     return RankDied(

@@ -70,11 +70,6 @@ class RankError(Record):
         """Whether it only says that another rank has gone."""
         return self.kind in _CONSEQUENCES
 
-    @property
-    def is_stop(self) -> bool:
-        """Whether it only says that the rank was told to stop (see `tasks.training.stop.stopped`)."""
-        return self.kind == errors.RetryableFault.__name__ and self.cause.startswith("the training was stopped")
-
     def exception(self, last_lines: str, config: TrainConfig) -> CamNetError:
         """Give the error to raise where the ranks of a training with `config` were started."""
         if self.kind in _KINDS:
