@@ -87,7 +87,7 @@ def _to_their_end(stages: list[tuple[Site, Flow[..., Any], dict[str, Any]]], con
         for site, stage, inputs in stages:
             runs.append(begun(context, site, stage, **inputs))
         return ended(runs)
-    except BaseException:
+    except BaseException:  # an interruption too must leave nothing running elsewhere
         with get_client(sync_client=True) as client:
             cancel(client, runs)
         raise
@@ -113,7 +113,7 @@ def _both_here(
         try:
             done(cast("R", first[1](context=context, **first[3])))
             return following.result()
-        except BaseException:
+        except BaseException:  # an interruption too: the pool waits for the second stage's end
             off.set()
             raise
 

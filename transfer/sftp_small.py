@@ -55,7 +55,7 @@ class SftpSmallFiles:
             try:
                 for stream in streams:
                     problem = stream.result() or problem
-            except BaseException:
+            except BaseException:  # an interruption too: the pool waits for them
                 queue.clear()  # the other lanes end after what they have on their way
                 raise
         if problem:  # no lane was left for these

@@ -103,7 +103,7 @@ class DdStore:
         while True:
             try:
                 block = next(source, None)
-            except Exception:
+            except Exception:  # of the source: the shell still waits for frames, and the connection goes on
                 self._end_frames(path)
                 raise
             if block is None:

@@ -40,7 +40,7 @@ class FarStore:
         self._block = memoryview(bytearray(BLOCK_BYTES))
         try:
             self._line.send({"op": "root", "root": root})
-        except BaseException:
+        except BaseException:  # an interruption too must not leave it open
             self.close()
             raise
 

@@ -61,7 +61,7 @@ class StreamedFile(FileMove):
                     self._arrive(sent.popleft(), journal)
                 if not asked and not sent and (ended.is_set() or not queue):
                     return
-        except BaseException:
+        except BaseException:  # of our bugs too: the other lanes must not go on alone
             ended.set()
             lane.close()
             raise
