@@ -20,7 +20,7 @@ from transfer import ranges
 from transfer.brake import Brake
 from transfer.effort import Effort
 from transfer.journal import Journal, Notes, Target
-from transfer.lane import Lane
+from transfer.lane import Lane, taken
 from transfer.local import LocalStore
 from transfer.manifest import Entry
 from transfer.ranges import Range
@@ -210,21 +210,26 @@ class FileMove:
 
     def _drain(self, lane: Lane, queue: deque[Range], ended: threading.Event, journal: Journal, effort: Effort) -> None:
         try:
-            while queue and not ended.is_set():
-                try:
-                    part = queue.popleft()
-                except IndexError:
-                    return  # another lane took the last one
-                self._send_chunk(lane, part, journal, effort)
+            self._pump(lane, queue, ended, journal, effort)
         except BaseException:  # of our bugs too: the other lanes must not go on alone
             ended.set()
             lane.close()
             raise
 
-    def _send_chunk(self, lane: Lane, part: Range, journal: Journal, effort: Effort) -> None:
+    def _pump(self, lane: Lane, queue: deque[Range], ended: threading.Event, journal: Journal, effort: Effort) -> None:
+        """Send chunks over one lane until there are none."""
+        while not ended.is_set() and (part := taken(queue)):
+            self._begin(lane, part, journal, effort)
+            self._forward(lane, part, effort)
+            self._arrive(part, journal)
+
+    def _begin(self, lane: Lane, part: Range, journal: Journal, effort: Effort) -> None:
         again_bytes = journal.begin(part)
         with self._mutex:
             effort.bytes_resent += again_bytes
+
+    def _forward(self, lane: Lane, part: Range, effort: Effort) -> None:
+        """Take a part from the source and hand it to the destination."""
         source, destination = lane.source, lane.destination
         if isinstance(source, LocalStore) and isinstance(destination, LocalStore):
             with closing(destination.copy_from(source, self._source_path, self._target.partial, *part)) as steps:
@@ -233,6 +238,8 @@ class FileMove:
         else:
             with closing(source.read(self._source_path, *part)) as blocks:
                 destination.write(self._target.partial, part[0], self._counted(blocks, effort))
+
+    def _arrive(self, part: Range, journal: Journal) -> None:
         arrived_bytes = journal.arrive(part)
         with self._mutex:
             self.arrived(arrived_bytes)

@@ -165,7 +165,7 @@ class GlobusStore:
         """Refuse: the service gives no bytes to this machine."""
         self._refuse()
 
-    def write(self, path: str, offset_bytes: int, blocks: Iterable[bytes]) -> None:
+    def write(self, path: str, offset_bytes: int, blocks: Iterable[bytes | memoryview]) -> None:
         """Refuse: the service takes no bytes of this machine."""
         self._refuse()
 

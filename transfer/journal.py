@@ -131,8 +131,7 @@ class Journal:
         os.close(self._descriptor)
 
     def _load(self) -> None:
-        with open(self._descriptor, "rb", closefd=False) as file:
-            lines = file.read().splitlines(keepends=True)
+        lines = os.pread(self._descriptor, os.fstat(self._descriptor).st_size, 0).splitlines(keepends=True)
         head = _fact(lines[0]) if lines else None
         if head != _head(self._target):
             digest = head.get("digest") if head else None
@@ -154,18 +153,16 @@ class Journal:
 
     def _rewrite(self) -> None:
         os.ftruncate(self._descriptor, 0)
-        self._append(_head(self._target))
-        for name, known in (("begun", self.begun), ("arrived", self.arrived)):
-            for part in known:
-                self._append({name: part})
+        known = (("begun", self.begun), ("arrived", self.arrived))
+        self._append(_head(self._target), *({name: part} for name, parts in known for part in parts))
         self._flush()
 
     def _flush(self) -> None:
         if self._flushed:
             os.fsync(self._descriptor)
 
-    def _append(self, fact: dict[str, Any]) -> None:
-        atomic.write_all(self._descriptor, json.dumps(fact).encode() + b"\n")
+    def _append(self, *facts: dict[str, Any]) -> None:
+        atomic.write_all(self._descriptor, b"".join(json.dumps(fact).encode() + b"\n" for fact in facts))
 
 
 def arrived_ranges(folder: Path, target: Target) -> list[Range]:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
+from typing import TypeVar
 
 from transfer.store import ByteStore
+
+T = TypeVar("T")
 
 
 class Lane:
@@ -52,3 +57,10 @@ class Lane:
         for store in (source, destination):
             if store is not None:
                 store.close()
+
+
+def taken(queue: deque[T]) -> T | None:
+    """Take the first of a queue that other lanes empty, too; None where they have."""
+    with suppress(IndexError):
+        return queue.popleft()
+    return None

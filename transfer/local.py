@@ -69,7 +69,7 @@ class LocalStore:
                 yield block
                 offset_bytes += len(block)
 
-    def write(self, path: str, offset_bytes: int, blocks: Iterable[bytes]) -> None:
+    def write(self, path: str, offset_bytes: int, blocks: Iterable[bytes | memoryview]) -> None:
         """See `ByteStore.write`."""
         with self._folder_of(path, create=True) as (folder, name):
             self._is_file(folder, name, path)

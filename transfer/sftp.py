@@ -16,6 +16,7 @@ from tasks.errors import PermanentFault
 from transfer import sftp_session
 from transfer.model import SshAccount
 from transfer.packets import BurstChannel
+from transfer.piece_store import PieceStore
 from transfer.ranges import Range
 from transfer.remote_digest import RemoteDigests
 from transfer.sftp_follower import SftpFollower
@@ -25,7 +26,7 @@ from transfer.stall import StallWatch
 from transfer.store import FileState, Follower, ended_early
 
 
-class SftpStore:
+class SftpStore(PieceStore):
     """Files below `root` of an account, over one connection of its own.
 
     SFTP cannot hold a folder open, so links are looked for right before each use; who may change the tree
@@ -46,6 +47,7 @@ class SftpStore:
             transport = self._connection.transport
             self._open: dict[str, Writing | Reading] = {}
             self._looks: deque[list[int]] = deque()
+            self._marks: deque[int] = deque()
             self._round_trip_s: float | None = None
             self.session = SftpSession(BurstChannel(transport.open_session(timeout=stall_s)), self._watch)
             self.digests = RemoteDigests(transport, self._watch, stall_s=stall_s, ping=self.session.ping)
@@ -80,7 +82,7 @@ class SftpStore:
         if received < size_bytes:
             raise ended_early(self._named(path), offset_bytes + received)
 
-    def write(self, path: str, offset_bytes: int, blocks: Iterable[bytes]) -> None:
+    def write(self, path: str, offset_bytes: int, blocks: Iterable[bytes | memoryview]) -> None:
         """See `ByteStore.write`."""
         self.checked(path, create=True)
         with self._explained(path):
@@ -93,7 +95,7 @@ class SftpStore:
             self.session.close(handle)
 
     def ask_piece(self, path: str, part: Range) -> None:
-        """Have a range of a file read ahead, which is opened once; pieces are taken in the order of asking.
+        """See `PieceStore.ask_piece`. The file is opened once.
 
         Where the file's folder has become a link meanwhile, or the file something else, that is found out too.
         """
@@ -103,7 +105,7 @@ class SftpStore:
         self.session.wire.flush()
 
     def piece(self, path: str, part: Range) -> Generator[bytes, None, None]:
-        """Yield exactly the bytes of a piece that was asked for; see `ByteStore.read`."""
+        """See `PieceStore.piece`."""
         start, size_bytes = part
         received = 0
         self.judged(path, self._looks.popleft())
@@ -113,27 +115,26 @@ class SftpStore:
         if received < size_bytes:
             raise ended_early(self._named(path), start + received)
 
-    def send_piece(self, path: str, offset_bytes: int, blocks: Iterable[bytes]) -> int:
-        """Send blocks to their place in a file, which is opened once; give a mark to `acknowledge_piece`."""
+    def send_piece(self, path: str, part: Range, blocks: Iterable[bytes | memoryview]) -> None:
+        """See `PieceStore.send_piece`. The file is opened once, and made where it is missing."""
         with self._explained(path):
             writing = self._open.get(path)
             if not isinstance(writing, Writing):
                 self.checked(path, create=True)
                 handle = self.session.open(self.full(path), sftp_session.WRITE | sftp_session.CREATE)
                 self._open[path] = writing = Writing(self.session, handle)
-            mark = writing.send(offset_bytes, blocks)
+            self._marks.append(writing.send(part[0], blocks))
             self.session.wire.flush()
-            return mark
 
-    def acknowledge_piece(self, path: str, mark: int) -> None:
-        """Wait until the store has acknowledged every byte up to a mark."""
+    def acknowledge_piece(self, path: str) -> None:
+        """See `PieceStore.acknowledge_piece`."""
         writing = self._open.get(path)
         if isinstance(writing, Writing):
             with self._explained(path):
-                writing.wait_for(mark)
+                writing.wait_for(self._marks.popleft())
 
     def end_pieces(self, path: str) -> None:
-        """Close the file that pieces were read from or written to."""
+        """See `PieceStore.end_pieces`. The file is closed."""
         opened = self._open.pop(path, None)
         if opened:
             opened.abandon()

@@ -76,7 +76,7 @@ class SftpSession:
             self.wire.abandon([self.ask_close(handle)])
             self.wire.flush()
 
-    def write(self, handle: bytes, offset_bytes: int, blocks: Iterable[bytes]) -> None:
+    def write(self, handle: bytes, offset_bytes: int, blocks: Iterable[bytes | memoryview]) -> None:
         """Write blocks one after the other; return when all of them are acknowledged."""
         writing = Writing(self, handle)
         try:
@@ -166,7 +166,7 @@ class Writing:
         self._pending: deque[int] = deque()
         self._sent = self._acknowledged = 0
 
-    def send(self, offset_bytes: int, blocks: Iterable[bytes]) -> int:
+    def send(self, offset_bytes: int, blocks: Iterable[bytes | memoryview]) -> int:
         """Send blocks one after the other; give a mark to `wait_for`."""
         for block in blocks:
             view = memoryview(block)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tasks.errors import InputError
 from transfer.brake import Brake
 from transfer.cargo import Item
-from transfer.connections import connections_for
-from transfer.faults import fault_of
-from transfer.lane import Lane
+from transfer.lane import Lane, taken
+from transfer.over_lanes import drain_over_lanes, fail
 from transfer.sftp_steps import SmallFileSteps, Under
 
 _AHEAD_FILES, _AHEAD_BYTES = 64, 8 << 20  # each has its journal open
@@ -48,30 +46,9 @@ class SftpSmallFiles:
             An account, key or host key is wrong.
         """
         queue = deque(items)
-        lanes = self._worthy_lanes(queue)
-        problem: Exception | None = None
-        with ThreadPoolExecutor(len(self._lanes), thread_name_prefix="camnet-stream") as pool:
-            streams = [pool.submit(self._drain, lane, queue) for lane in lanes]
-            try:
-                for stream in streams:
-                    problem = stream.result() or problem
-            except BaseException:  # an interruption too: the pool waits for them
-                queue.clear()  # the other lanes end after what they have on their way
-                raise
-        if problem:  # no lane was left for these
-            _fail(queue, problem)
-
-    def _worthy_lanes(self, queue: deque[Item]) -> Sequence[Lane]:
-        """Give the lanes that so many files and this link are worth; none where the link is broken."""
-        most = min(-(-len(queue) // _WORTH_A_CONNECTION), len(self._lanes))
-        try:
-            self._lanes[0].connect()
-            return self._lanes[: connections_for(self._lanes[0], fewest=1, most=most)]
-        except Exception as problem:
-            self._lanes[0].close()
-            _fail(queue, problem)
-            queue.clear()
-            return ()
+        problem = drain_over_lanes(self._lanes, math.ceil(len(queue) / _WORTH_A_CONNECTION), queue, self._drain)
+        if problem:
+            fail(queue, problem)
 
     def _drain(self, lane: Lane, queue: deque[Item]) -> Exception | None:
         """Move files until there are none; return what ended it before."""
@@ -95,31 +72,16 @@ class SftpSmallFiles:
             lane.close()
             for one in under:
                 one.close()
-            _fail([one.item for one in under], problem)
+            fail([one.item for one in under], problem)
             return problem
 
 
 def _take_up(queue: deque[Item], under: deque[Under], steps: SmallFileSteps) -> None:
     """Begin with files as long as there is room for them."""
     under_bytes = sum(one.item.entry.bytes for one in under)
-    while len(under) < _AHEAD_FILES:
-        try:
-            item = queue.popleft()
-        except IndexError:
-            return
+    while len(under) < _AHEAD_FILES and (item := taken(queue)):
         under_bytes += item.entry.bytes
         if under and under_bytes > _AHEAD_BYTES:
             queue.appendleft(item)
             return
         under.append(Under(item, steps.of(item)))
-
-
-def _fail(items: Sequence[Item] | deque[Item], problem: Exception) -> None:
-    if isinstance(problem, InputError):
-        raise problem
-    for item in items:
-        fault = fault_of(problem, subject=f"{item.target.site}:{item.target.path}")
-        if fault is None:
-            raise problem
-        if item.is_open:
-            item.fault = fault

@@ -55,7 +55,7 @@ class ByteStore(Protocol):
     def read(self, path: str, offset_bytes: int, size_bytes: int) -> Generator[bytes, None, None]:
         """Yield exactly `size_bytes` of the file; raise `IntegrityError` if it ends before."""
 
-    def write(self, path: str, offset_bytes: int, blocks: Iterable[bytes]) -> None:
+    def write(self, path: str, offset_bytes: int, blocks: Iterable[bytes | memoryview]) -> None:
         """Write the blocks one after the other; make the file and its folders when they are missing.
 
         On return the store has acknowledged every byte.

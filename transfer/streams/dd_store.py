@@ -11,8 +11,8 @@ from pathlib import Path
 from tasks.errors import PermanentFault, RetryableFault
 from transfer.store import FileState, ended_early
 from transfer.streams.channel import Channel, FarProgram
+from transfer.streams.far_faults import fault_told
 from transfer.streams.far_files import BLOCK_BYTES
-from transfer.streams.far_store import fault_told
 
 _SCRIPT = Path(__file__).with_name("far_shell.sh").read_bytes()
 _BY = "sha256sum at the far side"
@@ -96,7 +96,7 @@ class DdStore:
             raise
         self._done(path)
 
-    def write(self, path: str, offset_bytes: int, blocks: Iterable[bytes]) -> None:
+    def write(self, path: str, offset_bytes: int, blocks: Iterable[bytes | memoryview]) -> None:
         """See `ByteStore.write`."""
         self._send("write", path, str(offset_bytes))
         source = iter(blocks)

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
-from tasks.errors import CamNetError, PermanentFault, RetryableFault
+from tasks.errors import CamNetError, RetryableFault
+from transfer.piece_store import PieceStore
 from transfer.ranges import Range
-from transfer.store import FileState, ended_early
+from transfer.store import FileState
 from transfer.streams.channel import Channel
+from transfer.streams.far_faults import fault_told
 from transfer.streams.far_files import BLOCK_BYTES
 
 _BY = "python3 at the far side"
 _SENT_BYTES = 1 << 20
 
 
-class FarStore:
+class FarStore(PieceStore):
     """Files below `root` of an account, over one session.
 
     Parameters
@@ -74,18 +75,18 @@ class FarStore:
         for block in self.piece(path, (offset_bytes, size_bytes)):
             yield bytes(block)
 
-    def write(self, path: str, offset_bytes: int, blocks: Iterable[bytes]) -> None:
+    def write(self, path: str, offset_bytes: int, blocks: Iterable[bytes | memoryview]) -> None:
         """See `ByteStore.write`."""
         whole = b"".join(blocks)
         self.send_piece(path, (offset_bytes, len(whole)), [whole], make=True)
         self.acknowledge_piece(path)
 
     def ask_piece(self, path: str, part: Range) -> None:
-        """Ask for a piece of a file; `piece` gives it, in the order of asking."""
+        """See `PieceStore.ask_piece`."""
         self._line.send({"op": "read", "path": path, "offset": part[0], "size": part[1]})
 
     def piece(self, path: str, part: Range) -> Generator[memoryview, None, None]:
-        """Yield the blocks of the piece that was asked for first; each is overwritten by the next."""
+        """See `PieceStore.piece`."""
         self._received(path)
         left_bytes = part[1]
         while left_bytes:
@@ -104,7 +105,13 @@ class FarStore:
         return content if self._answer() == {} else None
 
     def send_piece(self, path: str, part: Range, blocks: Iterable[bytes | memoryview], *, make: bool = False) -> None:
-        """Send a piece of a file; `acknowledge_piece` waits for its answer, in the order of sending."""
+        """See `PieceStore.send_piece`.
+
+        Parameters
+        ----------
+        make
+            Make the file, and its folders, where they are missing.
+        """
         self._begin_piece(path, part, make=make)
         for block in blocks:
             self._line.write(memoryview(block))
@@ -124,16 +131,21 @@ class FarStore:
             connection is of no more use.
         """
         self._begin_piece(path, part)
-        position, end = part[0], part[0] + part[1]
-        while position < end:
-            block_end = min(position + _SENT_BYTES, end)
-            before(block_end - position)
-            while position < block_end:
-                sent_bytes = self._line.pass_file(descriptor, position, block_end - position)
-                if not sent_bytes:
-                    return position - part[0]
-                position += sent_bytes
+        end = part[0] + part[1]
+        for position in range(part[0], end, _SENT_BYTES):
+            block_bytes = min(_SENT_BYTES, end - position)
+            before(block_bytes)
+            sent_bytes = self._pass(descriptor, position, block_bytes)
+            if sent_bytes < block_bytes:
+                return position + sent_bytes - part[0]
         return part[1]
+
+    def _pass(self, descriptor: int, position: int, size_bytes: int) -> int:
+        """Send a part of an open file; give the bytes that there were."""
+        start, end = position, position + size_bytes
+        while position < end and (sent_bytes := self._line.pass_file(descriptor, position, end - position)):
+            position += sent_bytes
+        return position - start
 
     def _begin_piece(self, path: str, part: Range, *, make: bool = False) -> None:
         request = {"op": "write", "path": path, "offset": part[0], "size": part[1], "make": make}
@@ -142,8 +154,11 @@ class FarStore:
         self._line.send(request)
 
     def acknowledge_piece(self, path: str) -> None:
-        """Wait until the piece that was sent first lies in its file."""
+        """See `PieceStore.acknowledge_piece`."""
         self._received(path)
+
+    def end_pieces(self, path: str) -> None:
+        """See `PieceStore.end_pieces`; there is nothing to close."""
 
     def checks(self, path: str, step_bytes: int) -> list[int]:
         """CRC-32 of each `step_bytes` of a file."""
@@ -156,6 +171,13 @@ class FarStore:
         """Send a small file (partial, final, size, sha256), ahead of its `commit`."""
         self._line.send({"op": "put", **request})
         self._line.write(content)
+
+    def put_file(self, request: Mapping[str, Any], descriptor: int) -> None:
+        """Send a small file of this machine, as `put` does; one that is shorter meanwhile arrives damaged."""
+        self._line.send({"op": "put", **request})
+        size_bytes = int(request["size"])
+        sent_bytes = self._pass(descriptor, 0, size_bytes)
+        self._line.write(memoryview(bytes(size_bytes - sent_bytes)))
 
     def commit(self) -> None:
         """Ask for the small files since the last commit to be verified and published; see `committed`."""
@@ -239,30 +261,6 @@ class FarStore:
 
     def _named(self, path: str) -> str:
         return f"{self._where}:{self._root.rstrip('/')}/{path}"
-
-
-def fault_told(answer: Mapping[str, Any], subject: str) -> Exception | None:
-    """Put an error of the far side into words (see `far_files.told`); None where `answer` is none."""
-    match answer:
-        case {"errno": int(number)}:
-            return OSError(number, os.strerror(number), subject)
-        case {"refused": "early", "where": int(where)}:
-            return ended_early(subject, where)
-        case {"refused": "link", "name": str(name)}:
-            return PermanentFault(
-                f"leads through the symbolic link {name!r}, which could point out of the root",
-                subject=subject,
-                remedy="replace the link by the folder or file itself",
-            )
-        case {"refused": "names"}:
-            return PermanentFault(
-                "has a second name (a hard link), under which it would be changed too",
-                subject=subject,
-                remedy="remove that file, and run the same command again",
-            )
-        case {"refused": _}:
-            return PermanentFault("is no regular file", subject=subject, remedy="move away what stands under that name")
-    return None
 
 
 class FarFollower:

@@ -15,12 +15,13 @@ from transfer.lane import Lane
 from transfer.ledger import Ledger
 from transfer.local import LocalStore
 from transfer.model import Batch, Endpoint, Features, Outcome, Progress, TransferOptions
+from transfer.pieced_file import FEWEST_CONNECTIONS
 from transfer.side_by_side import SideBySideEngine
 from transfer.store import ByteStore
 from transfer.streams.channel import NoFarSideError
 from transfer.streams.dd_mover import DdMover
 from transfer.streams.far_store import FarStore
-from transfer.streams.pieces import FEWEST_STREAMS, StreamedFile
+from transfer.streams.pieces import StreamedFile
 from transfer.streams.small_files import LARGEST_SMALL_BYTES, SmallFiles
 from transfer.streams.wires import Wires
 
@@ -66,12 +67,12 @@ class StreamsMover(SideBySideEngine):
             "It is reached over SFTP instead": fallback,
         }
         self._fallback: Mover | None = None
-        self._early = FEWEST_STREAMS
+        self._early = FEWEST_CONNECTIONS
 
     def move(self, batch: Batch, progress: Progress = ignore_progress) -> list[Outcome]:
         """See `Mover.move`."""
         has_large = any(entry.bytes > self._options.chunk_bytes for entry in batch.entries)
-        self._early = FEWEST_STREAMS if has_large else 1
+        self._early = FEWEST_CONNECTIONS if has_large else 1
         try:
             return super().move(batch, progress)
         except NoFarSideError as error:

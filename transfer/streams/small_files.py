@@ -6,17 +6,16 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
-from tasks.errors import InputError, RetryableFault
+from tasks.errors import RetryableFault
 from transfer.brake import Brake
 from transfer.cargo import Item
-from transfer.connections import connections_for
 from transfer.faults import fault_of
 from transfer.journal import Journal
-from transfer.lane import Lane
+from transfer.lane import Lane, taken
+from transfer.over_lanes import drain_over_lanes, fail
 from transfer.store import FileState
 from transfer.streams.far_files import Folder, Refusal, write_all
 from transfer.streams.far_group import Group
@@ -70,18 +69,8 @@ class SmallFiles:
         try:
             self._look(items)
             queue.extend(_groups([item for item in items if item.is_open]))
-            problem: Exception | None = None
-            lanes = self._worthy_lanes(queue)
-            with ThreadPoolExecutor(len(self._lanes), thread_name_prefix="camnet-stream") as pool:
-                streams = [pool.submit(self._drain, lane, queue) for lane in lanes]
-                try:
-                    for stream in streams:
-                        problem = stream.result() or problem
-                except BaseException:
-                    queue.clear()  # the other lanes end after what they have on their way
-                    raise
-            if problem:  # no lane was left for these
-                _fail([item for group in queue for item in group], problem)
+            if problem := drain_over_lanes(self._lanes, len(queue), queue, self._drain):
+                fail([item for group in queue for item in group], problem)
         finally:
             for item in items:
                 _close_journal(item)
@@ -98,21 +87,8 @@ class SmallFiles:
                         self._settle(item, lane)
             except Exception as problem:
                 lane.close()
-                _fail([item for item in items[first:] if item.is_open], problem)
+                fail([item for item in items[first:] if item.is_open], problem)
                 return
-
-    def _worthy_lanes(self, queue: deque[list[Item]]) -> Sequence[Lane]:
-        """Give the lanes that so many groups and this link are worth; none where the link is broken."""
-        most = min(len(queue), len(self._lanes))
-        if most < 2:
-            return self._lanes[:most]
-        try:
-            return self._lanes[: connections_for(self._lanes[0], fewest=1, most=most)]
-        except Exception as problem:
-            self._lanes[0].close()
-            _fail([item for group in queue for item in group], problem)
-            queue.clear()
-            return ()
 
     def _settle(self, item: Item, lane: Lane) -> None:
         """Sweep what a transfer left that died after the rename."""
@@ -131,7 +107,7 @@ class SmallFiles:
         since_s = time.monotonic()
         try:
             while True:
-                while len(asked) + len(sent) < _AHEAD and (group := _next(queue)):
+                while len(asked) + len(sent) < _AHEAD and (group := taken(queue)):
                     asked.append(group)
                     group[:] = [item for item in group if self._begin(item, lane, stale)]
                     begun += group
@@ -154,7 +130,7 @@ class SmallFiles:
                         item.move.clean(lane, journal)
         except Exception as problem:
             lane.close()
-            _fail([item for group in [*asked, *(group for group, _ in sent)] for item in group], problem)
+            fail([item for group in [*asked, *(group for group, _ in sent)] for item in group], problem)
             return problem
         return None
 
@@ -177,36 +153,42 @@ class SmallFiles:
         here = None if isinstance(lane.destination, FarStore) else Group(self._destination)
         whole = []
         for item in group:
-            content = self._content(item, lane)
-            if content is None:
+            self._brake.pass_on(item.entry.bytes)
+            if self._hand_over(item, lane, here):
+                item.effort.wire_bytes += item.entry.bytes
+                whole.append(item)
+            else:
                 _close_journal(item)
-                continue
-            self._brake.pass_on(len(content))
-            request = {"partial": item.target.partial, "final": item.target.path, "size": len(content)}
-            request |= {"sha256": item.entry.digest.removeprefix("sha256:")}
-            item.effort.wire_bytes += len(content)
-            if isinstance(lane.destination, FarStore):
-                lane.destination.put(request, content)
-            elif here:
-                _write(here, request, content)
-            whole.append(item)
         group[:] = whole
         if isinstance(lane.destination, FarStore):
             lane.destination.commit()
         return [one == {} for one in here.commit()] if here else None
 
-    def _content(self, item: Item, lane: Lane) -> memoryview | None:
-        """Read a whole file; None where it is not what the manifest says."""
-        path, size_bytes = self._source_path(item), item.entry.bytes
+    def _hand_over(self, item: Item, lane: Lane, here: Group | None) -> bool:
+        """Send or write a whole file; False where it is not what the manifest says."""
+        request = {"partial": item.target.partial, "final": item.target.path, "size": item.entry.bytes}
+        request |= {"sha256": item.entry.digest.removeprefix("sha256:")}
         if isinstance(lane.source, FarStore):
-            return lane.source.whole_piece((0, size_bytes))
+            content = lane.source.whole_piece((0, item.entry.bytes))
+            if content is None:
+                return False
+            if isinstance(lane.destination, FarStore):
+                lane.destination.put(request, content)
+            elif here:
+                _write(here, request, content)
+            return True
         try:
-            descriptor = self._source.open(path, os.O_RDONLY)
+            descriptor = self._source.open(self._source_path(item), os.O_RDONLY)
         except (OSError, Refusal):
-            return None
-        with os.fdopen(descriptor, "rb", buffering=0) as file:
-            content = file.read(size_bytes + 1) if os.fstat(descriptor).st_size == size_bytes else b""
-        return memoryview(content) if len(content) == size_bytes else None
+            return False
+        try:
+            if os.fstat(descriptor).st_size != item.entry.bytes:
+                return False
+            assert isinstance(lane.destination, FarStore)  # noqa: S101 - one of the ends is far
+            lane.destination.put_file(request, descriptor)
+            return True
+        finally:
+            os.close(descriptor)
 
 
 def _states(lane: Lane, items: Sequence[Item]) -> list[FileState | None]:
@@ -261,17 +243,6 @@ def _close_journal(item: Item) -> None:
         item.journal = None
 
 
-def _fail(items: Sequence[Item], problem: Exception) -> None:
-    if isinstance(problem, InputError):
-        raise problem
-    for item in items:
-        fault = fault_of(problem, subject=f"{item.target.site}:{item.target.path}")
-        if fault is None:
-            raise problem
-        if item.is_open:
-            item.fault = fault
-
-
 def _groups(items: Sequence[Item]) -> Iterator[list[Item]]:
     group: list[Item] = []
     for item in items:
@@ -281,10 +252,3 @@ def _groups(items: Sequence[Item]) -> Iterator[list[Item]]:
             group = []
     if group:
         yield group
-
-
-def _next(queue: deque[list[Item]]) -> list[Item] | None:
-    try:
-        return queue.popleft()
-    except IndexError:
-        return None

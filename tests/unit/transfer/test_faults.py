@@ -10,7 +10,7 @@ from tasks.errors import CamNetError, IntegrityError, PermanentFault, RetryableF
 from transfer.brake import Brake
 from transfer.faults import fault_of
 from transfer.retry import pause_s, retrying
-from transfer.streams.far_store import fault_told
+from transfer.streams.far_faults import fault_told
 
 
 @pytest.mark.parametrize(

@@ -37,39 +37,62 @@ PUBLISHED = {
     "InceptionResNetV2": "inception_resnet_v2",
     "MobileNetV2": "mobilenet_v2",
 }
+NAMES = [*PUBLISHED, *(name for name in ARCHITECTURES if name not in PUBLISHED)]
 
 
 def side_of(name: str) -> int:
     return max(64, ARCHITECTURES[name].min_px)
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
-def test_each_architecture_trains_a_step_and_round_trips_its_weights(name: str, tmp_path: Path) -> None:
-    model = build(name, side_of(name), seed=3)
+@pytest.fixture(scope="module")
+def small(request: pytest.FixtureRequest) -> keras.Model:
+    """A network of small patches: building one takes longer than all that is done with it.
+
+    Tests with the same network run after each other, as its place in their lists is the same.
+    """
+    return build(request.param, side_of(request.param), seed=3)
+
+
+@pytest.mark.parametrize(("small", "name"), [(name, name) for name in PUBLISHED], indirect=["small"], scope="module")
+def test_preprocessing_in_the_graph_is_that_of_keras_applications(small: keras.Model, name: str) -> None:
+    side = side_of(name)
+    alone = getattr(keras.applications, name)(include_top=False, weights=None, input_shape=(side, side, 3))
+    inner = keras.Model(small.inputs[0], small.get_layer(POOL_NAME).input)
+    alone.set_weights(inner.get_weights())
+    module = getattr(keras.applications, PUBLISHED[name])
+    pixels = patches(2, side)
+    expected = np.asarray(alone(module.preprocess_input(pixels.astype(np.float32))))
+    np.testing.assert_allclose(np.asarray(inner(pixels)), expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize(("small", "name"), [(name, name) for name in NAMES], indirect=["small"], scope="module")
+def test_each_architecture_trains_a_step_and_round_trips_its_weights(
+    small: keras.Model, name: str, tmp_path: Path
+) -> None:
     pixels = patches(4, side_of(name))
-    first = np.asarray(model(pixels))
+    first = np.asarray(small(pixels))
     assert first.shape == (4, 1)
-    assert np.array_equal(first, np.asarray(model(pixels.astype(np.float32))))
+    assert np.array_equal(first, np.asarray(small(pixels.astype(np.float32))))
     optimizer = keras.optimizers.SGD(1e-4)
     with tf.GradientTape() as tape:
-        logit = model(pixels, training=True)[:, 0]
+        logit = small(pixels, training=True)[:, 0]
         loss = tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(tf.constant([0.0, 1.0, 0.0, 1.0]), logit))
-    gradients = tape.gradient(loss, [variable.value for variable in model.trainable_variables])
+    gradients = tape.gradient(loss, [variable.value for variable in small.trainable_variables])
     assert all(gradient is not None for gradient in gradients)
-    optimizer.apply(gradients, model.trainable_variables)
-    trained = np.asarray(model(pixels))
+    optimizer.apply(gradients, small.trainable_variables)
+    trained = np.asarray(small(pixels))
     assert np.all(np.isfinite(trained))
     assert not np.array_equal(trained, first)
-    model.save_weights(tmp_path / "model.weights.h5")
-    again = build(name, side_of(name), seed=4)
-    load_weights(again, tmp_path / "model.weights.h5")
-    assert np.array_equal(np.asarray(again(pixels)), trained)
+    small.save_weights(tmp_path / "model.weights.h5")
+    native = build(name, ARCHITECTURES[name].native_px, seed=4)
+    is_flat_and_explained_by_maps_of_falling_size(native, name)
+    load_weights(native, tmp_path / "model.weights.h5")
+    for kept, loaded in zip(small.get_weights(), native.get_weights(), strict=True):
+        assert np.array_equal(kept, loaded)
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
-def test_models_are_flat_and_their_explained_layers_are_maps_of_falling_size(name: str) -> None:
+def is_flat_and_explained_by_maps_of_falling_size(model: keras.Model, name: str) -> None:
     known = ARCHITECTURES[name]
-    model = build(name, known.native_px)
     assert not any(isinstance(layer, keras.Model) for layer in model.layers)
     sides = [model.get_layer(layer).output.shape[1] for layer in known.cam_layers]
     assert sides == sorted(sides, reverse=True)
@@ -79,19 +102,6 @@ def test_models_are_flat_and_their_explained_layers_are_maps_of_falling_size(nam
     told = re.search(r"([\d.]+) million parameters", known.description)
     assert told is not None
     assert float(told[1]) == pytest.approx(model.count_params() / 1e6, abs=0.06)
-
-
-@pytest.mark.parametrize("name", PUBLISHED)
-def test_preprocessing_in_the_graph_is_that_of_keras_applications(name: str) -> None:
-    side = side_of(name)
-    model = build(name, side, seed=5)
-    alone = getattr(keras.applications, name)(include_top=False, weights=None, input_shape=(side, side, 3))
-    inner = keras.Model(model.inputs[0], model.get_layer(POOL_NAME).input)
-    alone.set_weights(inner.get_weights())
-    module = getattr(keras.applications, PUBLISHED[name])
-    pixels = patches(2, side)
-    expected = np.asarray(alone(module.preprocess_input(pixels.astype(np.float32))))
-    np.testing.assert_allclose(np.asarray(inner(pixels)), expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
 
 
 def test_efficientnet_sees_standardised_values_whatever_its_file_says(tmp_path: Path) -> None:
