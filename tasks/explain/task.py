@@ -11,6 +11,7 @@ from tasks.artifacts import Record
 from tasks.config import ExplainConfig
 from tasks.errors import InputError, IntegrityError
 from tasks.explain.outcome import ExplainOutcome
+from tasks.load_keras import load_keras
 
 
 class SlideToExplain(Record):
@@ -45,6 +46,7 @@ def explain_slides_task(
 ) -> Explanations:
     """Explain the highest scored patches of each slide; a bad slide is reported and the others go on."""
     # TensorFlow is needed only where explanations run, not where the flow is read.
+    load_keras()
     from tasks.explain.explain import explain_slide
 
     done: list[ExplainOutcome] = []

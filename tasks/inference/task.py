@@ -12,6 +12,7 @@ from tasks.config import InferConfig
 from tasks.inference.evaluate import Evaluation, evaluate
 from tasks.inference.scores import read_scores
 from tasks.inference.slide_files import FailedSlide, InferredSlide, SlideInputs
+from tasks.load_keras import load_keras
 
 
 class Inference(Record):
@@ -31,6 +32,7 @@ def infer_slides_task(
 ) -> Inference:
     """Score `slides`, draw their heatmaps and compare the scores with the truth."""
     # TensorFlow is needed only where inference runs, not where the flow is read.
+    load_keras()
     from tasks.inference.infer import infer_slides
 
     done: list[InferredSlide] = []

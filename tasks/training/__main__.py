@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from tasks.errors import ExitCode, InputError
+from tasks.load_keras import load_keras
 from tasks.training.gloo_place import gloo_place
 from tasks.training.job import read_job
 from tasks.training.processes import LAUNCHER_VARIABLE
@@ -38,6 +39,7 @@ def main(arguments: list[str]) -> int:
     stop.listen()
     os.environ.update(gloo_place(os.environ))
     # Imported here: a usage error must not wait for TensorFlow, and ranks log before it is loaded.
+    load_keras()
     import horovod.tensorflow as hvd
 
     from tasks.training.rank import run_rank
