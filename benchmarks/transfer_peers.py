@@ -90,6 +90,8 @@ def methods(protocols: Sequence[str], *, anonymous: bool, relayed: bool) -> tupl
     peers: dict[str, tuple[Method, str | None]] = {
         "scp": (_scp, _program("scp")),
         "scp, its own ciphers": (partial(_scp, ours=False), _program("scp")),
+        "scp, sha256sum": (partial(_verified, _scp), _program("scp")),
+        "tar, sha256sum": (partial(_verified, _tar), _program("tar")),
         "rsync -W": (_rsync, _program("rsync")),
         "tar | ssh tar": (_tar, _program("tar")),
         "rclone": (_rclone, _program("rclone")),
@@ -179,6 +181,15 @@ def _tar(place: Place) -> None:
     command = ["ssh", *options, place.target, f"tar -C {place.there} -xf -"]
     subprocess.run(command, stdin=pack.stdout, check=True)
     pack.wait()
+
+
+def _verified(method: Method, place: Place) -> None:
+    """Move, and then do by hand what CamNet's movers do on the way: compare the digests at the destination."""
+    method(place)
+    lines = "".join(f"{entry.digest.removeprefix('sha256:')}  {entry.path}\n" for entry in place.entries)
+    options = ssh_arguments(place.account, timeout_s=_TIMEOUT_S)
+    command = ["ssh", *options, place.target, f"cd {place.there} && sha256sum --quiet --check -"]
+    subprocess.run(command, input=lines, text=True, check=True)
 
 
 def _rclone(place: Place) -> None:

@@ -38,7 +38,8 @@ def jobs(**changes: Any) -> RankJobs:  # noqa: ANN401  # fields of the record
 
 @pytest.fixture(scope="module")
 def slurm() -> Iterator[Slurm]:
-    with running_slurm(nodes=2) as slurm, pytest.MonkeyPatch.context() as patch:
+    # Ranks that compile their first step look up from it after some seconds.
+    with running_slurm(nodes=2, kill_wait_s=30) as slurm, pytest.MonkeyPatch.context() as patch:
         for name, value in slurm.environment.items():
             patch.setenv(name, value)
         yield slurm

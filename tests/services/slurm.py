@@ -22,7 +22,6 @@ from tests.services.camnet_cli import write_sites
 PARTITION = "cpu"
 _TRIES = 3
 _START_S = 60.0
-_KILL_WAIT_S = 2
 _PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 
 
@@ -76,8 +75,15 @@ class Slurm:
         return set(self.run("squeue", "-h", "-t", "all", "-r", "-o", "%N").split())
 
 
+@dataclass(frozen=True)
+class _Settings:
+    cpus: int
+    memory_mib: int
+    kill_wait_s: int
+
+
 @contextmanager
-def running_slurm(nodes: int = 3, cpus: int = 1, memory_mib: int = 8000) -> Iterator[Slurm]:
+def running_slurm(nodes: int = 3, cpus: int = 1, memory_mib: int = 8000, kill_wait_s: int = 2) -> Iterator[Slurm]:
     """Run a Slurm in a folder of its own for as long as the block lasts; nothing in /etc is used or changed.
 
     The nodes promise more than the machine has, and limits of memory are for scheduling only (no cgroups). At
@@ -93,18 +99,18 @@ def running_slurm(nodes: int = 3, cpus: int = 1, memory_mib: int = 8000) -> Iter
         tuple(f"n{number}" for number in range(1, nodes + 1)),
     )
     try:
-        with _started(slurm, cpus, memory_mib):
+        with _started(slurm, _Settings(cpus, memory_mib, kill_wait_s)):
             yield slurm
     finally:
         shutil.rmtree(folder)
 
 
 @contextmanager
-def _started(slurm: Slurm, cpus: int, memory_mib: int) -> Iterator[None]:
+def _started(slurm: Slurm, settings: _Settings) -> Iterator[None]:
     with ExitStack() as stack:
         for left in reversed(range(_TRIES)):
             try:
-                daemons = stack.enter_context(_daemons(slurm, cpus, memory_mib))
+                daemons = stack.enter_context(_daemons(slurm, settings))
                 break
             except TimeoutError:  # another process took a port between our look and the daemon's
                 if not left:
@@ -115,7 +121,7 @@ def _started(slurm: Slurm, cpus: int, memory_mib: int) -> Iterator[None]:
 
 
 @contextmanager
-def _daemons(slurm: Slurm, cpus: int, memory_mib: int) -> Iterator[list[subprocess.Popen[bytes]]]:
+def _daemons(slurm: Slurm, settings: _Settings) -> Iterator[list[subprocess.Popen[bytes]]]:
     folder = slurm.folder
     with ExitStack() as stack:
         daemons: list[subprocess.Popen[bytes]] = []
@@ -125,7 +131,7 @@ def _daemons(slurm: Slurm, cpus: int, memory_mib: int) -> Iterator[list[subproce
             daemons.append(start_group(list(command), log, {**os.environ, **slurm.environment}))
             stack.callback(stop_group, daemons[-1])
 
-        _write_configuration(slurm, cpus, memory_mib)
+        _write_configuration(slurm, settings)
         socket_path = folder / "munge.sock"
         # --force: its folder is below /tmp, which everybody may write to.
         start("munged", _daemon("munged"), "--foreground", "--force", f"--key-file={folder}/munge.key",
@@ -171,7 +177,7 @@ def _cancel_all(slurm: Slurm) -> None:
         wait_until(lambda: not slurm.unfinished(), _START_S)
 
 
-def _write_configuration(slurm: Slurm, cpus: int, memory_mib: int) -> None:
+def _write_configuration(slurm: Slurm, settings: _Settings) -> None:
     folder, user, host = slurm.folder, getpass.getuser(), socket.gethostname().split(".")[0]
     key = folder / "munge.key"
     if not key.exists():
@@ -203,11 +209,12 @@ def _write_configuration(slurm: Slurm, cpus: int, memory_mib: int) -> None:
         "SelectTypeParameters=CR_CPU_Memory",
         "SchedulerParameters=batch_sched_delay=0,bf_interval=1",
         "ReturnToService=2",
-        f"KillWait={_KILL_WAIT_S}",
+        f"KillWait={settings.kill_wait_s}",
         # Finished jobs stay in squeue for the tests to ask.
         "MinJobAge=3600",
         *(
-            f"NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs={cpus} RealMemory={memory_mib}"
+            f"NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} "
+            f"CPUs={settings.cpus} RealMemory={settings.memory_mib}"
             for node, port in zip(slurm.nodes, ports, strict=True)
         ),
         f"PartitionName={PARTITION} Nodes={','.join(slurm.nodes)} Default=YES MaxTime=1-0 State=UP",
