@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 BLOCK_BYTES = 1 << 18
+MOST_BEHIND_BYTES = 1 << 26
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY
 
 
@@ -233,6 +234,11 @@ class Growing:
         with self.changed:
             self.upto = upto
             self.changed.notify()
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether more has arrived than should wait for its digest."""
+        return self.thread.is_alive() and self.upto - self.size > MOST_BEHIND_BYTES
 
     def close(self) -> None:
         """Stop where it is, and close the file."""

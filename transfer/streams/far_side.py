@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 GREETING = b"\ncamnet-streams/1\n"
 _BEAT_S = 0.5
+_MOMENT_S = 0.005
 
 
 class Session:
@@ -134,6 +135,10 @@ class Session:
         """
         if self.growing is not None and "arrived" in request:
             self.growing.advance(request["arrived"])
+            # The file is not there before its digest is: where both share the processors, it must not fall behind.
+            while self.growing.is_behind:
+                time.sleep(_MOMENT_S)
+                self.beat()
         descriptor, problem = -1, None  # type: int, Exception | None
         try:
             flags = os.O_WRONLY | os.O_CREAT if request.get("make") else os.O_WRONLY

@@ -207,6 +207,19 @@ def test_a_digest_grows_with_the_file(far: FarSide, root: Path) -> None:
     assert "refused" in far.ask(op="finish")
 
 
+def test_what_arrives_does_not_run_away_from_its_digest(root: Path) -> None:
+    arrived_bytes = 128 << 20
+    with (root / "a").open("wb") as file:
+        file.truncate(arrived_bytes)
+    session = far_side.Session(Line(io.BufferedReader(io.BytesIO(b"x")), len))
+    session.on_root({"root": str(root)})
+    session.on_follow({"path": "a"})
+    assert session.growing is not None
+    assert session.on_write({"path": "a", "offset": 0, "size": 1, "arrived": arrived_bytes}) == {}
+    assert session.growing.size >= arrived_bytes - far_files.MOST_BEHIND_BYTES
+    session.unfollow()
+
+
 @pytest.mark.parametrize(
     "nonsense",
     [
