@@ -77,6 +77,20 @@ def test_the_log_tells_which_way_and_why(route: Route, caplog: pytest.LogCapture
         assert {row.verified_by for row in rows} == {"sha256sum at the far side"}
 
 
+@pytest.mark.parametrize("ending", ["gone", "a link"])
+def test_small_files_that_cannot_be_moved_leave_nothing(route: Route, ending: str) -> None:
+    names = [f"{number}.bin" for number in range(3)]
+    route.put({name: b"a" for name in names})
+    batch = route.batch(*names)
+    for name in names:
+        path = route.here / name
+        path.unlink()
+        if ending == "a link":
+            path.symlink_to("/etc/hostname")
+    assert {outcome.state for outcome in route.move(batch)} == {"failed"}
+    assert route.litter() == []
+
+
 def test_an_account_without_the_tools_either_is_reached_over_sftp(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
