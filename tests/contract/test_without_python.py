@@ -80,7 +80,7 @@ def test_the_log_tells_which_way_and_why(route: Route, caplog: pytest.LogCapture
 @pytest.mark.parametrize("ending", ["gone", "a link"])
 def test_small_files_that_cannot_be_moved_leave_nothing(route: Route, ending: str) -> None:
     names = [f"{number}.bin" for number in range(3)]
-    route.put({name: b"a" for name in names})
+    route.put(dict.fromkeys(names, b"a"))
     batch = route.batch(*names)
     for name in names:
         path = route.here / name
