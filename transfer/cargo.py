@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 
 from tasks.errors import CamNetError
+from transfer.brake import Brake
 from transfer.effort import Effort
 from transfer.file_move import FileMove
 from transfer.journal import Journal, Target
@@ -76,6 +77,21 @@ class Part:
     item: Item
     journal: Journal
     range: Range
+
+
+def target_of(batch: Batch, entry: Entry) -> Target:
+    """Give where a file of a batch goes, and what it has to be there."""
+    to = batch.destination
+    return Target(to.site, to.root, batch.destination_path(entry), entry.bytes, entry.digest)
+
+
+def item_of(batch: Batch, entry: Entry, *, chunk_bytes: int, arrived: Callable[[int], None], brake: Brake) -> Item:
+    """Give a file of a batch that a program or service carries; see `FileMove` for the rest."""
+    target, path = target_of(batch, entry), batch.source_path(entry)
+    move = FileMove(
+        entry, path, target, source_site=batch.source.site, chunk_bytes=chunk_bytes, arrived=arrived, brake=brake
+    )
+    return Item(entry, target, move)
 
 
 def groups(entries: Sequence[Entry], most_files: int, *, alone_bytes: int) -> Iterator[list[Entry]]:

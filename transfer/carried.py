@@ -9,12 +9,11 @@ from contextlib import ExitStack, closing
 
 from tasks.errors import CamNetError, InputError, PolicyRefusal, RetryableFault
 from transfer.brake import Brake, Cancelled
-from transfer.cargo import Item, Part, groups
+from transfer.cargo import Item, Part, groups, item_of
 from transfer.carrier import Carrier, Load, Watch
 from transfer.engine import ignore_progress
 from transfer.faults import fault_of
-from transfer.file_move import FileMove
-from transfer.journal import Journal, Target
+from transfer.journal import Journal
 from transfer.lane import Lane
 from transfer.ledger import Ledger, utc_now
 from transfer.manifest import Entry
@@ -22,7 +21,7 @@ from transfer.model import Batch, Endpoint, Features, Outcome, Progress, Transfe
 from transfer.policy import refuse_forbidden
 from transfer.program import UnclearFault
 from transfer.ranges import total_bytes
-from transfer.retry import pause_s
+from transfer.retry import pause_before_next
 from transfer.store import ByteStore
 
 _log = logging.getLogger(__name__)
@@ -108,28 +107,17 @@ class CarriedMover:
             if not again:
                 break
             items = again
-            self._pause(k)
+            pause_before_next(k, self._options.backoff_s, self._brake)
         return outcomes
 
-    def _pause(self, failures: int) -> None:
-        try:
-            self._brake.wait(pause_s(failures, self._options.backoff_s))
-        except Cancelled:
-            return  # the next attempt finds the brake stopped, and says so for each file
-
     def _item(self, batch: Batch, entry: Entry, progress: Progress) -> Item:
-        path = batch.destination_path(entry)
-        target = Target(batch.destination.site, batch.destination.root, path, entry.bytes, entry.digest)
-        move = FileMove(
+        return item_of(
+            batch,
             entry,
-            batch.source_path(entry),
-            target,
-            source_site=batch.source.site,
             chunk_bytes=self._carrier.segment_bytes or max(1, entry.bytes),
             arrived=lambda arrived_bytes: progress(entry.path, arrived_bytes),
             brake=self._brake,
         )
-        return Item(entry, target, move)
 
     def _attempt(self, batch: Batch, items: Sequence[Item], lane: Lane, retries: int) -> None:
         """Bring every item one attempt further, and write its row."""

@@ -12,6 +12,7 @@ from typing import Literal
 
 from tasks.errors import CamNetError, InputError, PermanentFault, PolicyRefusal, RetryableFault
 from transfer.brake import Brake, Cancelled
+from transfer.cargo import target_of
 from transfer.effort import Effort
 from transfer.faults import fault_of
 from transfer.file_move import FileMove
@@ -133,8 +134,7 @@ class Engine:
 
     def _move_file(self, batch: Batch, entry: Entry, lanes: Sequence[Lane], progress: Progress) -> Outcome:
         """Move one file, with all its attempts; only what concerns the whole batch is raised."""
-        path = batch.destination_path(entry)
-        target = Target(batch.destination.site, batch.destination.root, path, entry.bytes, entry.digest)
+        target = target_of(batch, entry)
         move = self._file_move(batch, entry, target, progress)
 
         def attempt(retries: int) -> Outcome:

@@ -5,21 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from tasks.errors import InputError, RetryableFault
-from transfer.brake import Brake, Cancelled
-from transfer.cargo import Item
+from transfer.brake import Brake
+from transfer.cargo import Item, item_of
 from transfer.engine import ignore_progress
-from transfer.file_move import FileMove
 from transfer.globus_record import GlobusRecord, records_to
 from transfer.globus_run import GlobusRun
 from transfer.globus_service import GlobusService
 from transfer.globus_task import write_record
-from transfer.journal import Target
 from transfer.lane import Lane
 from transfer.ledger import Ledger, utc_now
 from transfer.manifest import Entry
 from transfer.model import Batch, Endpoint, Features, Outcome, Progress, TransferOptions, failed_outcome
 from transfer.policy import refuse_forbidden
-from transfer.retry import pause_s
+from transfer.retry import pause_before_next
 
 _MOST_FILES = 10_000
 _MOST_FRUITLESS = 6
@@ -102,7 +100,7 @@ class GlobusMover:
             if not again:
                 break
             items = again
-            self._pause(k)
+            pause_before_next(k, self._options.backoff_s, self._brake)
         return outcomes
 
     def _halved(self, run: GlobusRun, suspects: Sequence[Item], *, is_fruitless: bool) -> dict[str, Outcome]:
@@ -124,25 +122,14 @@ class GlobusMover:
                 outcomes |= {one.entry.path: failed_outcome(one.entry.path, one.fault) for one in half if one.fault}
         return outcomes
 
-    def _pause(self, failures: int) -> None:
-        try:
-            self._brake.wait(pause_s(failures, self._options.backoff_s))
-        except Cancelled:
-            return  # the next attempt finds the brake stopped, and says so for each file
-
     def _item(self, batch: Batch, entry: Entry, progress: Progress) -> Item:
-        path = batch.destination_path(entry)
-        target = Target(batch.destination.site, batch.destination.root, path, entry.bytes, entry.digest)
-        move = FileMove(
+        return item_of(
+            batch,
             entry,
-            batch.source_path(entry),
-            target,
-            source_site=batch.source.site,
             chunk_bytes=max(1, entry.bytes),
             arrived=_growing(lambda arrived_bytes: progress(entry.path, arrived_bytes)),
             brake=self._brake,
         )
-        return Item(entry, target, move)
 
     def _attempt(self, run: GlobusRun, items: Sequence[Item], retries: int) -> None:
         """Bring every item one attempt further, and write its row."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TypeVar
 
 from tasks.errors import RetryableFault
@@ -33,6 +34,12 @@ def retrying(attempt: Callable[[int], T], *, attempts: int, backoff_s: float, br
             _log.warning("%s Trying again in %.1f s (%d of %d).", fault, pause, k + 2, attempts)
             brake.wait(pause)
     return attempt(attempts - 1)
+
+
+def pause_before_next(failures: int, backoff_s: float, brake: Brake) -> None:
+    """Wait as `retrying` does; a stopped brake ends that, and the next attempt finds it stopped."""
+    with suppress(Cancelled):
+        brake.wait(pause_s(failures, backoff_s))
 
 
 def pause_s(failures: int, backoff_s: float) -> float:

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from contextlib import suppress
 
 from tasks.errors import RetryableFault
-from transfer.brake import Cancelled
-from transfer.cargo import Item
+from transfer.cargo import Item, target_of
 from transfer.engine import Engine
-from transfer.journal import Target
 from transfer.lane import Lane
 from transfer.ledger import utc_now
 from transfer.manifest import Entry
 from transfer.model import Batch, Outcome, Progress, failed_outcome
-from transfer.retry import pause_s
+from transfer.retry import pause_before_next
 
 _log = logging.getLogger(__name__)
 
@@ -42,8 +39,7 @@ class SideBySideEngine(Engine):
             if not items or self._brake.is_stopped or k + 1 == self._options.attempts:
                 break
             _log.warning("%d small files are tried again (%d of %d).", len(items), k + 2, self._options.attempts)
-            with suppress(Cancelled):
-                self._brake.wait(pause_s(k, self._options.backoff_s))
+            pause_before_next(k, self._options.backoff_s, self._brake)
         alone = [entry for entry in entries if entry.path not in outcomes]
         return [*outcomes.values(), *(super()._move_side_by_side(batch, alone, lanes, progress) if alone else [])]
 
@@ -65,6 +61,5 @@ class SideBySideEngine(Engine):
         return [Item(item.entry, item.target, item.move) for item in items if isinstance(item.fault, RetryableFault)]
 
     def _item(self, batch: Batch, entry: Entry, progress: Progress) -> Item:
-        path = batch.destination_path(entry)
-        target = Target(batch.destination.site, batch.destination.root, path, entry.bytes, entry.digest)
+        target = target_of(batch, entry)
         return Item(entry, target, self._file_move(batch, entry, target, progress))

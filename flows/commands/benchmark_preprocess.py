@@ -7,8 +7,9 @@ from typing import Annotated, Any, get_args
 
 import typer
 
-from flows.commands.options import DEFAULT_WORKSPACE, WorkspaceOption, print_json
-from tasks.errors import InputError, PartialResult
+from flows.commands.benchmark_options import end_benchmark, read_counts, read_names
+from flows.commands.options import DEFAULT_WORKSPACE, WorkspaceOption
+from tasks.errors import InputError
 
 _MOST = 100_000
 
@@ -79,8 +80,8 @@ def preprocess(
             mpp=mpp,
             settings=validated(PreprocessConfig, settings, "options"),
         ),
-        workers=_counts(workers, "--workers"),
-        slides=_counts(slides, "--slides"),
+        workers=read_counts(workers, "--workers", most=_MOST, example="1,2,4"),
+        slides=read_counts(slides, "--slides", most=_MOST, example="1,2,4"),
         sampling=_of(("random", "dense"), sampling, "--sampling"),
         encodings=_of(_encodings(), encodings, "--encodings"),
         repeats=repeats,
@@ -90,13 +91,7 @@ def preprocess(
     )
     with prefect_api(workspace.resolve() / "prefect"):
         result = benchmark_preprocess(plan)
-    print_json(result)
-    if result.failed:
-        raise PartialResult(
-            f"{result.failed} of {result.trials} trials failed",
-            subject=result.report,
-            remedy="see the report's end; the same command tries them again",
-        )
+    end_benchmark(result, "trials")
 
 
 def _encodings() -> tuple[str, ...]:
@@ -105,21 +100,11 @@ def _encodings() -> tuple[str, ...]:
     return get_args(Encoding)
 
 
-def _counts(text: str, option: str) -> tuple[int, ...]:
-    remedy = f"write {option} 1,2,4"
-    try:
-        counts = tuple(dict.fromkeys(int(part) for part in text.split(",")))
-    except ValueError as error:
-        raise InputError(f"{option} {text!r} is no list of numbers", remedy=remedy) from error
-    if not all(1 <= number <= _MOST for number in counts):
-        raise InputError(f"{option} {text!r}: each must be 1 to {_MOST}", remedy=remedy)
-    return counts
-
-
 def _of(known: tuple[str, ...], text: str, option: str) -> Any:  # noqa: ANN401  # a tuple of literals
-    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
-    wrong = [name for name in names if name not in known]
-    if wrong or not names:
-        said = f"{option} {text!r}: {wrong[0]!r} is not known" if wrong else f"{option} names nothing"
-        raise InputError(said, remedy=f"use some of {', '.join(known)}, with commas between them")
+    names = read_names(text, option, example=",".join(known))
+    if wrong := [name for name in names if name not in known]:
+        raise InputError(
+            f"{option} {text!r}: {wrong[0]!r} is not known",
+            remedy=f"use some of {', '.join(known)}, with commas between them",
+        )
     return names

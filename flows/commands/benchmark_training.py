@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from flows.commands.options import DEFAULT_WORKSPACE, WorkspaceOption, print_json
-from tasks.errors import InputError, PartialResult
+from flows.commands.benchmark_options import end_benchmark, read_counts, read_names
+from flows.commands.options import DEFAULT_WORKSPACE, WorkspaceOption
+from tasks.errors import InputError
 
 _MOST_ROWS = 100_000_000
 _MOST_RANKS = 4096
@@ -75,9 +76,9 @@ def training(
     plan = TrainingBenchmark(
         workspace=workspace.resolve(),
         conditions=validated(Conditions, conditions, "options"),
-        architectures=_names(architectures),
+        architectures=read_names(architectures, "--architectures", example="ResNet50,MobileNetV2"),
         shapes=_shapes(ranks, threads),
-        rows=_counts(rows),
+        rows=read_counts(rows, "--rows", most=_MOST_ROWS, example="64,128,256"),
         repeats=repeats,
         seed=seed,
         outlook=validated(Outlook, {"latency_us": latency_us}, "options"),
@@ -86,20 +87,7 @@ def training(
     refuse_impossible(plan)
     with prefect_api(workspace.resolve() / "prefect"):
         result = benchmark_training(plan)
-    print_json(result)
-    if result.failed:
-        raise PartialResult(
-            f"{result.failed} of {result.trials} trainings failed",
-            subject=result.report,
-            remedy="see the report's end; the same command tries them again",
-        )
-
-
-def _names(text: str) -> tuple[str, ...]:
-    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
-    if not names:
-        raise InputError("--architectures names nothing", remedy="write --architectures ResNet50,MobileNetV2")
-    return names
+    end_benchmark(result, "trainings")
 
 
 def _shapes(text: str, threads: int) -> tuple[tuple[int, int], ...]:
@@ -116,14 +104,3 @@ def _shapes(text: str, threads: int) -> tuple[tuple[int, int], ...]:
             raise InputError(f"--ranks {text!r}: each must be 1 to {_MOST_RANKS}", remedy=remedy)
         shapes.append(shape)
     return tuple(dict.fromkeys(shapes))
-
-
-def _counts(text: str) -> tuple[int, ...]:
-    remedy = "write --rows 64,128,256"
-    try:
-        counts = tuple(dict.fromkeys(int(part) for part in text.split(",")))
-    except ValueError as error:
-        raise InputError(f"--rows {text!r} is no list of numbers", remedy=remedy) from error
-    if not all(1 <= number <= _MOST_ROWS for number in counts):
-        raise InputError(f"--rows {text!r}: each must be 1 to {_MOST_ROWS}", remedy=remedy)
-    return counts

@@ -7,8 +7,10 @@ from typing import Annotated
 
 import typer
 
-from flows.commands.options import DEFAULT_WORKSPACE, WorkspaceOption, print_json
-from tasks.errors import InputError, PartialResult
+from flows.commands.benchmark_options import end_benchmark, read_counts, read_names
+from flows.commands.options import DEFAULT_WORKSPACE, WorkspaceOption
+
+_MOST_STREAMS = 32
 
 
 def register(app: typer.Typer) -> None:
@@ -46,37 +48,16 @@ def transfer(
     plan = TransferBenchmark(
         sites_folder=sites_folder,
         workspace=workspace.resolve(),
-        sites=_named(sites, 2, "--sites"),
-        protocols=_named(protocols, 1, "--protocols"),
-        sizes=_named(sizes, 1, "--sizes"),
+        sites=read_names(sites, "--sites", example="site-a,site-b", least=2),
+        protocols=read_names(protocols, "--protocols", example="streams,scp"),
+        sizes=read_names(sizes, "--sizes", example="1MB,100MB"),
         small_files=small_files,
         shards=shards.resolve() if shards else None,
-        streams=_counts(streams),
+        streams=read_counts(streams, "--streams", most=_MOST_STREAMS, example="4,1,2,8"),
         repeats=repeats,
         seed=seed,
         output=output.resolve(),
     )
     with prefect_api(workspace.resolve() / "prefect"):
         result = benchmark_transfer(plan)
-    print_json(result)
-    if result.failed:
-        raise PartialResult(
-            f"{result.failed} of {result.trials} trials failed", subject=result.report, remedy="see the report's end"
-        )
-
-
-def _named(text: str, least: int, option: str) -> tuple[str, ...]:
-    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
-    if len(names) < least:
-        raise InputError(f"{option} {text!r} names too few", remedy=f"give at least {least}, with commas between them")
-    return names
-
-
-def _counts(text: str) -> tuple[int, ...]:
-    try:
-        counts = tuple(int(part) for part in text.split(","))
-    except ValueError as error:
-        raise InputError(f"--streams {text!r} is no list of numbers", remedy="write --streams 4,1,2,8") from error
-    if not all(1 <= count <= 32 for count in counts):
-        raise InputError(f"--streams {text!r}: each must be 1 to 32", remedy="write --streams 4,1,2,8")
-    return counts
+    end_benchmark(result, "trials")

@@ -182,7 +182,7 @@ def test_an_interruption_is_no_failure_also_where_the_site_went_away_with_it(
         (("--protocols", "carrier-pigeon"), "no mover is called"),
         (("--protocols", "local"), "is no folder of this machine"),
         (("--streams", "0"), "each must be 1 to 32"),
-        (("--sites", "site-a"), "names too few"),
+        (("--sites", "site-a"), "--sites names 1, at least 2 are needed"),
         (("--sites", "site-a,site-x"), "no site is called 'site-x'"),
     ],
 )
