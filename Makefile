@@ -12,17 +12,18 @@ demo:
 	@containers/setup.sh $(VENV)
 	@$(VENV)/bin/camnet demo --workspace $(WORKSPACE)
 
-# Most tests wait more than they work: two processes. Those of whole stages use both cores, and run alone.
+# Tests wait as much as they work: one process for each core, one more where connections and servers are waited for.
 # Files in their order: a file of one long test would be the last otherwise, and keep one process waiting.
-UNIT = tests/unit tests/test_architecture.py
-FAULTS = tests/contract tests/faults
-TWO = -n 2 --dist loadfile
+UNIT = -n 2 tests/unit tests/test_architecture.py
+FAULTS = -n 3 tests/contract tests/faults
+STAGES = -n 2 tests/integration
+IN_ORDER = --dist loadfile --no-loadscope-reorder
 
 test: lint
 ifeq ($(PYTEST_ARGS),)
-	@$(VENV)/bin/python -m pytest $(TWO) $(UNIT)
-	@$(VENV)/bin/python -m pytest $(TWO) --no-loadscope-reorder $(FAULTS)
-	@$(VENV)/bin/python -m pytest tests/integration
+	@$(VENV)/bin/python -m pytest $(IN_ORDER) $(UNIT)
+	@$(VENV)/bin/python -m pytest $(IN_ORDER) $(FAULTS)
+	@$(VENV)/bin/python -m pytest $(IN_ORDER) $(STAGES)
 else
 	@$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
 endif
