@@ -49,6 +49,7 @@ from deployments.loopback_sshd import loopback_sshd
 from tasks.errors import CamNetError
 from tests.services.gridftp import PROGRAM as GRIDFTP_SERVER
 from tests.services.gridftp import ftp_server
+from transfer.ledger import Ledger
 from transfer.model import SshAccount
 
 
@@ -62,10 +63,21 @@ def busy_s() -> float:
     return float(times.user + times.system + times.softirq + times.irq)
 
 
-def measure(method: Method, place: Place, total_bytes: int) -> tuple[float, float]:
-    """Run a method once into an empty folder; give MB/s and processor seconds."""
+@dataclass(frozen=True)
+class Run:
+    """What one run of a method took; `verify_s`: from the last byte until its digest was known, by our ledger."""
+
+    mb_per_s: float
+    worked_s: float
+    verify_s: float
+
+
+def measure(method: Method, place: Place, total_bytes: int) -> Run:
+    """Run a method once into an empty folder."""
     shutil.rmtree(place.there, ignore_errors=True)
     place.there.mkdir()
+    ledger = Ledger(place.state / "ledger.jsonl")
+    known = len(ledger.read())
     before_s, started_s = busy_s(), time.monotonic()
     method(place)
     seconds, worked_s = time.monotonic() - started_s, busy_s() - before_s
@@ -73,7 +85,8 @@ def measure(method: Method, place: Place, total_bytes: int) -> tuple[float, floa
     _, mismatch, errors = filecmp.cmpfiles(place.here / "files", place.there / "files", names, shallow=False)
     if mismatch or errors:
         raise RuntimeError(f"{len(mismatch) + len(errors)} files did not arrive as they were")
-    return total_bytes / 1e6 / seconds, worked_s
+    verify_s = sum(row.verify_seconds for row in ledger.read()[known:])
+    return Run(total_bytes / 1e6 / seconds, worked_s, verify_s)
 
 
 def make_files(folder: Path, megabytes: int, files: int) -> int:
@@ -147,25 +160,25 @@ def run(given: argparse.Namespace, stack: ExitStack) -> None:
     found, missing = methods(protocols, anonymous=link is None, relayed=far.why_relayed is not None)
     if given.methods:
         found = {name: method for name, method in found.items() if name in given.methods.split(";")}
-    results: dict[str, list[tuple[float, float]]] = {name: [] for name in found}
+    results: dict[str, list[Run]] = {name: [] for name in found}
     for repeat in range(given.repeats + 1):
         for name in random.sample(list(found), len(found)):
             try:
                 with inside(link.here) if link else nullcontext():
-                    figures = measure(found[name], place, total_bytes)
+                    one = measure(found[name], place, total_bytes)
             except (CamNetError, RuntimeError, OSError, subprocess.SubprocessError, paramiko.SSHException) as error:
                 missing[name] = str(error)
                 del found[name], results[name]
                 continue
             if repeat:
-                results[name].append(figures)
+                results[name].append(one)
     show(given, far, results, missing, total_bytes)
 
 
 def show(
     given: argparse.Namespace,
     far: Distance,
-    results: dict[str, list[tuple[float, float]]],
+    results: dict[str, list[Run]],
     missing: dict[str, str],
     total_bytes: int,
 ) -> None:
@@ -184,12 +197,15 @@ def show(
         print(f"relay: {round_trip_ms:.1f} ms, {given.rate_mbit_per_s} Mb/s;", end=" ")
         print(f"one plain TCP connection {rate:.0f} MB/s for as much; CPU seconds are with the relay's")
     print(f"{given.files} file(s), {total_bytes / 1e6:.0f} MB in all, {given.streams} streams, n = {given.repeats}\n")
-    base = median(rate for rate, _ in results["scp"]) if results.get("scp") else float("nan")
-    print(f"{'method':20} {'MB/s':>7} {'least':>7} {'most':>7} {'x scp':>6} {'CPU s':>7}")
-    for name, figures in sorted(results.items(), key=lambda item: -median(rate for rate, _ in item[1])):
-        rates = [rate for rate, _ in figures]
-        middle, worked_s = median(rates), median(worked for _, worked in figures)
-        print(f"{name:20} {middle:7.0f} {min(rates):7.0f} {max(rates):7.0f} {middle / base:6.2f} {worked_s:7.2f}")
+    base = median(run.mb_per_s for run in results["scp"]) if results.get("scp") else float("nan")
+    print(f"{'method':20} {'MB/s':>7} {'least':>7} {'most':>7} {'x scp':>6} {'CPU s':>7} {'verify s':>9}")
+    for name, runs in sorted(results.items(), key=lambda item: -median(run.mb_per_s for run in item[1])):
+        rates = [run.mb_per_s for run in runs]
+        middle, worked_s = median(rates), median(run.worked_s for run in runs)
+        verify = f"{median(run.verify_s for run in runs):9.2f}" if name.startswith("CamNet") else ""
+        print(
+            f"{name:20} {middle:7.0f} {min(rates):7.0f} {max(rates):7.0f} {middle / base:6.2f} {worked_s:7.2f} {verify}"
+        )
 
 
 def _sha256_mb_per_s() -> float:

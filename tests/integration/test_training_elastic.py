@@ -1,8 +1,9 @@
-"""Two real ranks of which one is killed: the training goes on with the one that is left."""
+"""Three real ranks of which one is killed: the training goes on with the two that are left."""
 
 from __future__ import annotations
 
 import json
+import math
 import signal
 from pathlib import Path
 from typing import Any
@@ -17,17 +18,17 @@ from tasks.training.train import train
 from tests.services.endless_training import ranks_of
 from tests.services.texture_shards import texture_cohort
 
-# Checkpoints as often as the ranks talk about them, of 320 / (2 · 4) = 40 steps.
+# Checkpoints as often as the ranks talk about them, of 384 / (3 · 4) = 32 steps.
 CONFIG = TrainConfig(
     architecture="CamNetSmall",
     epochs=2,
     batch_size=4,
     learning_rate=0.01,
     silence_s=400,
-    min_ranks=1,
+    min_ranks=2,
     checkpoint_minutes=1e-6,
 )
-ROWS = 320
+ROWS = 384
 Event = dict[str, Any]
 
 
@@ -52,10 +53,10 @@ def test_a_training_goes_on_with_the_ranks_that_are_left(tmp_path: Path) -> None
             killed.append(event)
 
     shards = texture_cohort(tmp_path / "shards", rows=ROWS // 4)
-    card = train(CONFIG, shards, output, ranks=2, seed=4, key="key-1", on_progress=watch)
+    card = train(CONFIG, shards, output, ranks=3, seed=4, key="key-1", on_progress=watch)
     assert ranks_of(tmp_path) == []
     [reset], [told] = card.resets, killed
-    assert (reset.ranks_before, reset.ranks, reset.died, card.ranks) == (2, 1, (0,), 1)
+    assert (reset.ranks_before, reset.ranks, reset.died, card.ranks) == (3, 2, (0,), 2)
     assert card.equal_weights_over_ranks
     assert read_model(output)[1] == card
     # What was kept is not done again: it goes on at the newest checkpoint that was told, or at one after it.
@@ -67,14 +68,14 @@ def test_a_training_goes_on_with_the_ranks_that_are_left(tmp_path: Path) -> None
 
 
 def check_log(output: Path, events: list[Event], steps_before: int) -> None:
-    """Each epoch is told once, and the interrupted one has the steps that its rest needs with one rank."""
+    """Each epoch is told once, and the interrupted one has the steps that its rest needs with two ranks."""
     rows = [json.loads(line) for line in (output / "log.jsonl").read_text().splitlines()]
     kept = [row for row in rows if row["event"] not in ("step", "validation", "verify")]
     assert [event for event in events if event in kept] == kept
     first, second = (row for row in rows if row["event"] == "epoch")
     assert (first["epoch"], second["epoch"]) == (1, 2)
-    assert first["steps"] == ROWS // 8
-    assert second["steps"] == steps_before + (ROWS - 8 * steps_before) // 4
-    of_one = LearningRate.of(CONFIG, ranks=1, steps_per_epoch=ROWS // 4)
-    assert second["learning_rate"] == pytest.approx(of_one.at(2 * of_one.steps_per_epoch - 1))
+    assert first["steps"] == ROWS // 12
+    assert second["steps"] == steps_before + math.ceil((ROWS - 12 * steps_before) / 8)
+    of_two = LearningRate.of(CONFIG, ranks=2, steps_per_epoch=ROWS // 8)
+    assert second["learning_rate"] == pytest.approx(of_two.at(2 * of_two.steps_per_epoch - 1))
     assert second["validation_auc"] > 0.9
