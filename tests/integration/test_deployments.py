@@ -155,7 +155,12 @@ def test_a_coordinator_that_is_interrupted_cancels_the_training_at_its_site(
     parameters = json.dumps(endless_training(tmp_path, {"slots": 2}))
     models = tmp_path / "site-b" / "endless" / "models"
     command = [sys.executable, "-c", COORDINATOR, parameters]
-    with subprocess.Popen(command, env={**server, "PYTHONPATH": str(REPOSITORY)}) as coordinator:
+    with subprocess.Popen(
+        command,
+        env={**server, "PYTHONPATH": str(REPOSITORY)},
+        # Where the tests run in the background, a shell has had the signal ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # no threads yet
+    ) as coordinator:
         try:
             wait_until(lambda: began_to_train(models), 180)
             assert len(ranks_of(models)) > 2
@@ -166,7 +171,10 @@ def test_a_coordinator_that_is_interrupted_cancels_the_training_at_its_site(
             ]
         finally:
             coordinator.send_signal(signal.SIGINT)
-        assert coordinator.wait(60) != 0
+            try:
+                assert coordinator.wait(60) != 0
+            finally:
+                coordinator.kill()
     wait_until(lambda: not ranks_of(models), 60)
     wait_until(lambda: is_cancelled(server, run), 60)
     assert list(models.glob(".*.part")) == []
