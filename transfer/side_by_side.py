@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 from tasks.errors import RetryableFault
@@ -17,7 +18,7 @@ from transfer.retry import pause_before_next
 _log = logging.getLogger(__name__)
 
 
-class SideBySideEngine(Engine):
+class SideBySideEngine(Engine, ABC):
     """An `Engine` that first tries to move small files together.
 
     What is still open after that is moved alone, which shows what is wrong with it.
@@ -25,9 +26,9 @@ class SideBySideEngine(Engine):
 
     _largest_small_bytes = 4 << 20
 
+    @abstractmethod
     def _attempt_together(self, batch: Batch, items: Sequence[Item], lanes: Sequence[Lane]) -> None:
         """Bring every item as far as it goes; a connection that breaks is the fault of what was on it."""
-        raise NotImplementedError
 
     def _move_side_by_side(
         self, batch: Batch, entries: Sequence[Entry], lanes: Sequence[Lane], progress: Progress

@@ -100,7 +100,7 @@ def run_trial(
             destination_folder=folder,
         )
         trial = measure(cell, repeat, batch, options=options, ledger=ledger)
-    except BaseException:
+    except BaseException:  # an interruption too must not leave the files there
         with suppress(CamNetError):  # what happened first is told; a note that stays has the rest taken away later
             _clear((source, destination), files, options, note)
         raise
@@ -134,7 +134,7 @@ def run_shards_trial(
     try:
         moved = batch.model_copy(update={"destination_folder": folder})
         trial = measure(cell, repeat, moved, options=options, ledger=ledger)
-    except BaseException:
+    except BaseException:  # an interruption too must not leave the files there
         with suppress(CamNetError):  # as above
             _clear((destination,), files, options, note)
         raise

@@ -92,8 +92,7 @@ def launch(
     with _signals() as told, ProcessTree(command, rank_environment(job), log_path) as tree:
         try:
             silent = _watch(tree, job, follower, silence_s, told)
-        except BaseException:
-            # Interrupted; the error that goes on does not say what has become of the training.
+        except BaseException:  # an interruption: that error does not say what has become of the training
             _stop(tree, job)
             if (error := first_error(job.errors_folder)) is not None:
                 log.warning("%s", error.exception(last_lines(log_path), job.config))

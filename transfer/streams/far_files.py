@@ -55,7 +55,7 @@ class Folder:
                 below = self._step(descriptor, part, create)
                 os.close(descriptor)
                 descriptor = below
-        except BaseException:
+        except BaseException:  # an interruption too must not leave it open
             os.close(descriptor)
             raise
         return descriptor, parts[-1]

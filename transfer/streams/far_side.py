@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 GREETING = b"\ncamnet-streams/1\n"
 _BEAT_S = 0.5
 _MOMENT_S = 0.005
+LONGEST_WAIT_S = 1.0
 
 
 class Session:
@@ -136,9 +137,10 @@ class Session:
         if self.growing is not None and "arrived" in request:
             self.growing.advance(request["arrived"])
             # The file is not there before its digest is: where both share the processors, it must not fall behind.
-            while self.growing.is_behind:
+            # Not for long at a time: who sends here takes a pipe that stays full for a connection that stalls.
+            until = time.monotonic() + LONGEST_WAIT_S
+            while self.growing.is_behind and time.monotonic() < until:
                 time.sleep(_MOMENT_S)
-                self.beat()
         descriptor, problem = -1, None  # type: int, Exception | None
         try:
             flags = os.O_WRONLY | os.O_CREAT if request.get("make") else os.O_WRONLY

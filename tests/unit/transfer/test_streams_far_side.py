@@ -19,6 +19,7 @@ import pytest
 
 from transfer.streams import far_files, far_group, far_line, far_listener, far_side
 from transfer.streams.far_line import MAX_FRAME_BYTES, Line
+from transfer.streams.far_store import FarStore
 from transfer.streams.script import COMMAND, SCRIPT
 
 MODULES = (far_files, far_group, far_line, far_listener, far_side)
@@ -207,17 +208,60 @@ def test_a_digest_grows_with_the_file(far: FarSide, root: Path) -> None:
     assert "refused" in far.ask(op="finish")
 
 
-def test_what_arrives_does_not_run_away_from_its_digest(root: Path) -> None:
-    arrived_bytes = 128 << 20
+def following(root: Path, arrived_bytes: int) -> far_side.Session:
     with (root / "a").open("wb") as file:
         file.truncate(arrived_bytes)
     session = far_side.Session(Line(io.BufferedReader(io.BytesIO(b"x")), len))
     session.on_root({"root": str(root)})
     session.on_follow({"path": "a"})
+    return session
+
+
+def test_what_arrives_does_not_run_away_from_its_digest(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(far_side, "LONGEST_WAIT_S", 60.0)
+    session = following(root, 128 << 20)
     assert session.growing is not None
-    assert session.on_write({"path": "a", "offset": 0, "size": 1, "arrived": arrived_bytes}) == {}
-    assert session.growing.size >= arrived_bytes - far_files.MOST_BEHIND_BYTES
+    assert session.on_write({"path": "a", "offset": 0, "size": 1, "arrived": 128 << 20}) == {}
+    assert session.growing.size >= (128 << 20) - far_files.MOST_BEHIND_BYTES
     session.unfollow()
+
+
+def test_a_digest_that_stands_still_does_not_hold_a_stream_up_for_long(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(far_side, "LONGEST_WAIT_S", 0.05)
+    session = following(root, 128 << 20)
+    assert session.growing is not None
+    with session.growing.changed:  # its thread waits for this before each block
+        assert session.on_write({"path": "a", "offset": 0, "size": 1, "arrived": 128 << 20}) == {}
+        assert session.growing.is_behind
+    session.unfollow()
+
+
+class OfProcess:
+    """The channel of a `FarStore` to the script in a process."""
+
+    def __init__(self, far: FarSide) -> None:
+        self.line = far.line
+
+    def close(self) -> None:
+        """The fixture ends the process."""
+
+
+def test_a_small_file_that_shrinks_on_its_way_is_damaged_and_the_next_one_is_not(
+    far: FarSide, root: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "source").write_bytes(b"abc")
+    store = FarStore(lambda: OfProcess(far), str(root), "me@host")
+    with (tmp_path / "source").open("rb") as source:
+        for name, size_bytes in (("longer", 5), ("whole", 3)):
+            sha256 = hashlib.sha256(b"abc").hexdigest()
+            request = {"partial": f".{name}.part", "final": name, "size": size_bytes, "sha256": sha256}
+            store.put_file(request, source.fileno())
+    store.commit()
+    assert store.committed(2) == [False, True]
+    assert not (root / "longer").exists()
+    assert (root / "whole").read_bytes() == b"abc"
 
 
 @pytest.mark.parametrize(
