@@ -12,18 +12,16 @@ demo:
 	@containers/setup.sh $(VENV)
 	@$(VENV)/bin/camnet demo --workspace $(WORKSPACE)
 
-# Tests wait as much as they work: one process for each core, one more where connections and servers are waited for.
+# One process for each core, and one more where servers and ranks are waited for: long stages beside quick faults.
 # Files in their order: a file of one long test would be the last otherwise, and keep one process waiting.
 UNIT = -n 2 tests/unit tests/test_architecture.py
-FAULTS = -n 3 tests/contract tests/faults
-STAGES = -n 2 tests/integration
+REAL = -n 3 tests/integration tests/contract tests/faults
 IN_ORDER = --dist loadfile --no-loadscope-reorder
 
 test: lint
 ifeq ($(PYTEST_ARGS),)
 	@$(VENV)/bin/python -m pytest $(IN_ORDER) $(UNIT)
-	@$(VENV)/bin/python -m pytest $(IN_ORDER) $(FAULTS)
-	@$(VENV)/bin/python -m pytest $(IN_ORDER) $(STAGES)
+	@$(VENV)/bin/python -m pytest $(IN_ORDER) $(REAL)
 else
 	@$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
 endif
