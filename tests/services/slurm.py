@@ -196,7 +196,7 @@ def _write_configuration(slurm: Slurm, settings: _Settings) -> None:
         f"SlurmdPidFile={folder}/slurmd-%n.pid",
         f"SlurmdSpoolDir={folder}/spool-%n",
         # Nodes keep their sockets of PMIx there, under names that are the same on all of them.
-        f"TmpFS={folder}/tmp-%n",
+        f"TmpFS={folder}/scratch-%n",
         # Loopback only.
         "CommunicationParameters=NoCtldInAddrAny,NoInAddrAny",
         # No cgroups, no accounting, no MPI unless srun is told so.
@@ -223,7 +223,7 @@ def _write_configuration(slurm: Slurm, settings: _Settings) -> None:
     ]
     (folder / "slurm.conf").write_text("\n".join(lines) + "\n")
     (folder / "cgroup.conf").write_text("CgroupAutomount=no\n")
-    for name in ("state", *(f"tmp-{node}" for node in slurm.nodes)):
+    for name in ("state", *(f"scratch-{node}" for node in slurm.nodes)):
         (folder / name).mkdir(exist_ok=True)
 
 
