@@ -53,6 +53,8 @@ class Trial(Record):
         The whole call: connecting, start-up, wire, verification, renaming.
     wire_seconds, startup_seconds, verify_seconds
         Parts of it as the ledger has them, summed over the files; files that travel side by side count each.
+    load
+        Of the machine that measures, of the minute before; None in files of older versions.
     error
         Why it failed; None where all files arrived and were verified.
     """
@@ -61,6 +63,7 @@ class Trial(Record):
     repeat: int = Field(ge=0)
     start: str
     seconds: float = Field(ge=0)
+    load: float | None = None
     wire_seconds: float = 0.0
     startup_seconds: float = 0.0
     verify_seconds: float = 0.0

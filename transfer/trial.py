@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 import uuid
 from collections.abc import Iterable, Iterator
@@ -146,7 +147,7 @@ def measure(cell: Cell, repeat: int, batch: Batch, *, options: TransferOptions, 
     """Move a batch with the cell's protocol and streams; give the figures."""
     options = options.model_copy(update={"streams": cell.streams})
     rows_before = len(ledger.read())
-    start, started_s, error = utc_now(), time.monotonic(), None
+    start, load, started_s, error = utc_now(), os.getloadavg()[0], time.monotonic(), None
     try:
         mover = open_mover(cell.protocol, batch.source, batch.destination, options, ledger)
         outcomes = mover.move(batch)
@@ -160,6 +161,7 @@ def measure(cell: Cell, repeat: int, batch: Batch, *, options: TransferOptions, 
         repeat=repeat,
         start=start,
         seconds=seconds,
+        load=load,
         wire_seconds=sum(row.wire_seconds for row in rows),
         startup_seconds=sum(row.startup_seconds for row in rows),
         verify_seconds=sum(row.verify_seconds for row in rows),

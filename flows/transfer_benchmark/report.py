@@ -55,8 +55,11 @@ def _facts(trials: Sequence[Trial], round_trips: dict[str, str], machine: str) -
         f"{name} {importlib.metadata.version(name)}" for name in ("camnet", "paramiko", "cryptography")
     )
     links = ", ".join(f"{name}: {told}" for name, told in round_trips.items())
+    loads = [trial.load for trial in trials if trial.load is not None]
+    spread = f"{min(loads):.1f} to {max(loads):.1f} (others' work and trials of that minute)" if loads else "unknown"
     return (
         ("Measured from", f"{machine}, {os.cpu_count()} cores, {platform.system()} {platform.release()}"),
+        ("Load of that machine before a trial", spread),
         ("Round trip to the sites (TCP connect)", links or "unknown"),
         ("Versions", f"{versions}, Python {platform.python_version()}"),
         ("Trials", f"{len(trials)}, of these {sum(trial.error is not None for trial in trials)} failed"),

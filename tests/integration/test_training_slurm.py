@@ -70,6 +70,12 @@ def test_two_ranks_on_two_nodes_make_the_model_that_two_local_ranks_make(
     assert slurm.nodes_used() == {"n[1-2]"}
 
 
+def test_ranks_that_talk_over_mpi_are_started_by_srun(slurm: Slurm, shards: list[ShardOfJob], tmp_path: Path) -> None:
+    config = CONFIG.model_copy(update={"epochs": 1, "controller": "mpi"})
+    card = trained(shards, tmp_path / "model", config=config, start=SlurmRanks("site-b", jobs(mpi="pmix")))
+    assert card.ranks == 2
+
+
 def test_an_error_of_a_rank_comes_through_as_it_was_raised(
     slurm: Slurm, shards: list[ShardOfJob], tmp_path: Path
 ) -> None:

@@ -195,9 +195,11 @@ def _write_configuration(slurm: Slurm, settings: _Settings) -> None:
         f"SlurmctldPidFile={folder}/slurmctld.pid",
         f"SlurmdPidFile={folder}/slurmd-%n.pid",
         f"SlurmdSpoolDir={folder}/spool-%n",
+        # Nodes keep their sockets of PMIx there, under names that are the same on all of them.
+        f"TmpFS={folder}/scratch-%n",
         # Loopback only.
         "CommunicationParameters=NoCtldInAddrAny,NoInAddrAny",
-        # No cgroups, no accounting, no MPI.
+        # No cgroups, no accounting, no MPI unless srun is told so.
         "ProctrackType=proctrack/linuxproc",
         "TaskPlugin=task/none",
         "JobAcctGatherType=jobacct_gather/none",
@@ -221,7 +223,8 @@ def _write_configuration(slurm: Slurm, settings: _Settings) -> None:
     ]
     (folder / "slurm.conf").write_text("\n".join(lines) + "\n")
     (folder / "cgroup.conf").write_text("CgroupAutomount=no\n")
-    (folder / "state").mkdir(exist_ok=True)
+    for name in ("state", *(f"scratch-{node}" for node in slurm.nodes)):
+        (folder / name).mkdir(exist_ok=True)
 
 
 def _daemon(name: str) -> str:

@@ -73,3 +73,11 @@ def test_a_report_without_a_rate_says_so_in_each_table(tmp_path: Path, trials: l
         assert grid.rows or grid.absent in page.section(grid.key)
     assert ("<b>lost</b>" in page.section("transfer-benchmark-failures")) is bool(trials)
     assert page.leaks() == []
+
+
+def test_a_report_tells_how_busy_the_machine_was_before_the_trials_that_count(tmp_path: Path) -> None:
+    trials = [trial(1, load=4.04), trial(1, repeat=2, load=0.2), trial(1, repeat=3), trial(1, repeat=0, load=9)]
+    facts = dict(write_transfer_report(trials, tmp_path, round_trips={}, machine="here").facts)
+    assert facts["Load of that machine before a trial"].startswith("0.2 to 4.0 ")
+    facts = dict(write_transfer_report([trial(1)], tmp_path, round_trips={}, machine="here").facts)
+    assert facts["Load of that machine before a trial"] == "unknown"
