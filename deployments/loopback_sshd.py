@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from deployments.process_group import start_group, stop_group
 from tasks.errors import InputError, RetryableFault
 
 _SBIN = "/usr/sbin:/sbin:/usr/local/sbin:/opt/homebrew/sbin"
@@ -89,7 +90,7 @@ def loopback_sshd(folder: Path, *, settings: Sequence[str] = ()) -> Iterator[Loo
             pid=process.pid,
         )
     finally:
-        _stop(process)
+        stop_group(process)
 
 
 def _started(sshd: str, sftp_server: str, folder: Path, settings: Sequence[str]) -> tuple[subprocess.Popen[bytes], int]:
@@ -98,19 +99,14 @@ def _started(sshd: str, sftp_server: str, folder: Path, settings: Sequence[str])
         config = folder / "sshd_config"
         config.write_text("\n".join([*_settings(folder, port, sftp_server), *settings, ""]))
         log = folder / "sshd.log"
-        process = subprocess.Popen(
-            [sshd, "-D", "-f", str(config), "-E", str(log)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+        process = start_group([sshd, "-D", "-f", str(config), "-E", str(log)], subprocess.DEVNULL)
         try:
             if _answers(process, port):
                 return process, port
         except BaseException:  # Ctrl-C too: no server may stay behind
-            _stop(process)
+            stop_group(process)
             raise
-        _stop(process)
+        stop_group(process)
         said = log.read_text(errors="replace") if log.exists() else ""
         if "Address already in use" not in said:
             break
@@ -150,15 +146,6 @@ def _answers(process: subprocess.Popen[bytes], port: int) -> bool:
         except OSError:
             time.sleep(0.02)  # not listening yet
     raise RetryableFault(f"does not answer on port {port} within {_START_S:g} s", subject="sshd")
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    process.terminate()
-    try:
-        process.wait(timeout=10)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
 
 
 def _make_key(path: Path) -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -13,7 +11,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
 from urllib.error import URLError
 from urllib.request import urlopen
 
@@ -21,6 +18,7 @@ from prefect.events.worker import EventsWorker
 from prefect.logging.handlers import APILogWorker
 from prefect.settings import PREFECT_API_URL, get_current_settings, temporary_settings
 
+from deployments.process_group import start_group, stop_group
 from tasks.errors import RetryableFault
 
 log = logging.getLogger(__name__)
@@ -72,36 +70,6 @@ def running_server(home: Path, *, host: str = "127.0.0.1", port: int | None = No
             stop_group(server)
 
 
-def start_group(command: list[str], output: IO[bytes], environment: dict[str, str]) -> subprocess.Popen[bytes]:
-    """Start a process that leads its own session, listens to SIGINT and does not outlive us.
-
-    Prefect turns SIGTERM into SIGINT, which a process that was started in the background would ignore.
-    """
-    return subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=output,
-        stderr=subprocess.STDOUT,
-        env=environment,
-        start_new_session=True,
-        preexec_fn=_prepare_child,
-    )
-
-
-def stop_group(process: subprocess.Popen[bytes], grace_s: float = 10.0) -> None:
-    """End a process that leads its own session, with all that it started."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        try:
-            os.killpg(process.pid, number)
-        except ProcessLookupError:
-            break
-        try:
-            process.wait(grace_s)
-        except subprocess.TimeoutExpired:
-            continue
-    process.wait()
-
-
 def free_port(host: str = "127.0.0.1") -> int:
     """Return a TCP port of `host` that is free now."""
     with socket.socket() as probe:
@@ -113,13 +81,6 @@ def _send_what_waits() -> None:
     # Both workers would otherwise try for a minute, at exit, to reach a server that has gone.
     EventsWorker.drain_all(timeout=_DRAIN_S)
     APILogWorker.drain_all(timeout=_DRAIN_S)
-
-
-def _prepare_child() -> None:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    # A parent that is killed cannot stop its server; on Linux the kernel does (prctl, PR_SET_PDEATHSIG).
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGTERM)
 
 
 def _wait_until_healthy(url: str, server: subprocess.Popen[bytes], output: Path) -> None:

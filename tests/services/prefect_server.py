@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
 
+from deployments.process_group import start_group, stop_group
 from flows.environment import DEFAULTS
-from flows.server import running_server, start_group, stop_group
+from flows.server import running_server
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 

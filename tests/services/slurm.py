@@ -16,7 +16,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from flows.server import start_group, stop_group
+from deployments.process_group import start_group, stop_group
 from tests.services.camnet_cli import write_sites
 
 PARTITION = "cpu"
