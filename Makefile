@@ -12,8 +12,8 @@ demo:
 	@containers/setup.sh $(VENV)
 	@$(VENV)/bin/camnet demo --workspace $(WORKSPACE)
 
-# One process for each core, and one more where servers and ranks are waited for: long stages beside quick faults.
-# Files in their order: a file of one long test would be the last otherwise, and keep one process waiting.
+# One process for each core, and one more where servers and ranks are waited for. Files in their order, quick ones at
+# the end: a file of one long test would be the last otherwise, and keep one process waiting.
 UNIT = -n 2 tests/unit tests/test_architecture.py
 REAL = -n 3 tests/integration tests/contract tests/faults
 IN_ORDER = --dist loadfile --no-loadscope-reorder

@@ -130,7 +130,7 @@ def _verify_share(shards: Sequence[ShardOfJob], log: TrainingLog) -> None:
 
 def _configure_devices(job: TrainingJob) -> None:
     tf.config.threading.set_intra_op_parallelism_threads(job.threads)
-    # Horovod's operations wait for the other ranks; with one thread they would block all else.
+    # Horovod's operations wait for the other ranks, if there are any; with one thread they would block all else.
     tf.config.threading.set_inter_op_parallelism_threads(1 if job.ranks == job.threads == 1 else 2)
     tf.config.experimental.enable_op_determinism()
     devices = tf.config.list_physical_devices("GPU")
